@@ -1,0 +1,154 @@
+"""Text for people and machines: tables, CSV, JSON, and the report of one scenario."""
+
+import csv
+import io
+import json
+
+import calc
+
+
+def table(header: list[str], rows: list[list], right: tuple[int, ...] = ()) -> str:
+    """Return aligned columns; those in ``right`` are aligned to the right.
+
+    Examples
+    --------
+    >>> print(table(["op", "ms"], [["gemm", "1.5"], ["norm", "10.0"]], right=(1,)))
+    op      ms
+    gemm   1.5
+    norm  10.0
+    """
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines)
+
+
+def as_csv(header: list[str], rows: list[list]) -> str:
+    """Return rows as CSV with a header line.
+
+    Examples
+    --------
+    >>> print(as_csv(["op", "ms"], [["gemm", 1.5]]))
+    op,ms
+    gemm,1.5
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue().rstrip("\n")
+
+
+def as_json(data) -> str:
+    """Return data as indented JSON.
+
+    Examples
+    --------
+    >>> print(as_json({"fits": True}))
+    {
+      "fits": true
+    }
+    """
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def flat(record: dict, prefix: str = "") -> dict:
+    """Return nested data as one level of dotted names, lists left out; the CSV of a scenario.
+
+    Examples
+    --------
+    >>> flat({"a": {"b": 1}, "c": 2, "rows": [1, 2]})
+    {'a.b': 1, 'c': 2}
+    """
+    row = {}
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            row.update(flat(value, f"{name}."))
+        elif not isinstance(value, list):
+            row[name] = value
+    return row
+
+
+def scenario_line(e) -> str:
+    """Return one line that names the scenario."""
+    load = e.workload
+    users = "max load" if load.mode == "max_load" else f"{load.concurrency} users"
+    kv = e.deployment.kv_dtype or "bf16"
+    return (
+        f"{e.model.name} ({e.weight_dtype}, {kv} cache) on {e.n_devices} x {e.device.name}, tp {e.deployment.tp}, "
+        f"{e.engine.name}; {users}, {load.prompt_tokens} prompt + {load.output_tokens} output tokens, {load.mode}"
+    )
+
+
+def memory_table(e) -> str:
+    """Return the memory of one device, row by row, against what the device reports."""
+    rows = [[name, calc.format_bytes(value)] for name, value in e.memory.breakdown() if value]
+    rows.append(["device reports", calc.format_bytes(e.memory.device_bytes_per_device)])
+    return table(["memory per device", ""], rows, right=(1,))
+
+
+def _range(e, metric: str, show) -> str:
+    low, high = e.range(metric)
+    return f"{show(low)} - {show(high)}"
+
+
+def _rate(value: float) -> str:
+    return f"{calc.significant(value)} tokens/s"
+
+
+def speed_table(e) -> str:
+    """Return the speed of the scenario with its 80 % ranges."""
+    seconds = calc.format_seconds
+    rows = [
+        ["time to first token", seconds(e.ttft_s), _range(e, "ttft_s", seconds)],
+        ["time per output token", seconds(e.tpot_s), _range(e, "tpot_s", seconds)],
+        ["whole request", seconds(e.e2e_latency_s), _range(e, "e2e_latency_s", seconds)],
+        ["output of the deployment", _rate(e.output_tokens_per_s), _range(e, "output_tokens_per_s", _rate)],
+    ]
+    return table(["speed", "mean", "80 % range"], rows, right=(1, 2))
+
+
+def cost_lines(e) -> list[str]:
+    """Return the cost in words, with the price it rests on."""
+    if e.cost is None:
+        return [f"cost: no price is known for {e.device.id}; give yours with --price USD"]
+    c, price = e.cost, e.cost.price
+    origin = "your price"
+    if price is not None:
+        stale = ", over 180 days old" if price.is_stale() else ""
+        origin = f"{price.provider} {price.term}, seen {price.fact.date}{stale}"
+    return [
+        f"cost: {c.usd_per_hour:.2f} USD/h ({e.n_devices} x {c.usd_per_device_hour:.2f}, {origin}), fully used",
+        f"      {c.usd_per_mtok_output:.3f} USD per million output tokens (whole bill), "
+        f"{c.usd_per_mtok_input:.3f} per million input tokens (whole bill), {c.usd_per_mtok:.3f} per million of both",
+    ]
+
+
+def report(e) -> str:
+    """Return the report of one scenario for people."""
+    memory, parts = e.memory, [scenario_line(e), "", e.fit_sentence()]
+    if e.fits:
+        parts += [
+            f"GPU KV cache size: {int(memory.cache_tokens):,} tokens",
+            f"Maximum concurrency for {e.workload.prompt_tokens + e.workload.output_tokens:,} tokens per request: "
+            f"{memory.max_concurrency:.2f}x",
+        ]
+        if e.service.queued:
+            parts.append(
+                f"only {e.service.concurrency:,.0f} of {e.workload.concurrency:,} users run at once; the others queue"
+            )
+    parts += ["", memory_table(e), ""]
+    if e.fits:
+        parts += [speed_table(e), f"limited by: {e.bound}", *_trust(e), "", *cost_lines(e)]
+    return "\n".join(parts)
+
+
+def _trust(e) -> list[str]:
+    return [f"trust: {e.trust('tpot_s')} (calibration {e.calibration.id!r}: {e.calibration.name.lower()})"]

@@ -1,0 +1,227 @@
+"""One scenario through all layers: specs, work, time, service, cost -> Estimate."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from calc.economics.cost import Cost, cost_of
+from calc.economics.prices import device_price
+from calc.serving.batching import Service, Steps, service_of
+from calc.specs.deployment import Deployment
+from calc.specs.device import Device, load_device
+from calc.specs.engine import Engine, load_engine
+from calc.specs.errors import SpecError
+from calc.specs.model import Model
+from calc.specs.model_files import load_model
+from calc.specs.numeric import floor, minimum
+from calc.specs.units import format_bytes
+from calc.specs.workload import Workload
+from calc.timing.calibration import Calibration, load_calibration
+from calc.timing.step_time import longest
+from calc.work.memory import Memory, memory_of
+from calc.work.sharding import check_tp
+
+#: metrics with a range, a breakdown and an explanation
+TIMES = ("ttft_s", "tpot_s")
+METRICS = (*TIMES, "e2e_latency_s", "output_tokens_per_s", "requests_per_s")
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Memory, speed and cost of one scenario; fields are arrays where inputs were.
+
+    See ``estimate`` for how to get one. "Does not fit" is a value: ``fits`` is False and
+    ``memory.shortfall_bytes`` says by how much; times are then those of a device that had
+    the memory.
+    """
+
+    schema_version: ClassVar[int] = 1
+
+    model: Model
+    device: Device
+    deployment: Deployment
+    workload: Workload
+    engine: Engine
+    calibration: Calibration
+    memory: Memory
+    service: Service = field(repr=False)
+    cost: Cost | None
+
+    @property
+    def fits(self):
+        """Whether weights, activations and the cache the mode needs find room."""
+        return self.memory.fits
+
+    @property
+    def ttft_s(self):
+        """Mean time to first token. [s]"""
+        return self.service.ttft.seconds
+
+    @property
+    def tpot_s(self):
+        """Mean time per output token after the first. [s]"""
+        return self.service.tpot.seconds
+
+    @property
+    def e2e_latency_s(self):
+        """Mean time from request to last token. [s]"""
+        return self.service.e2e_latency_s
+
+    @property
+    def output_tokens_per_s(self):
+        """Output tokens per second of the whole deployment. [tokens/s]"""
+        return self.service.output_tokens_per_s
+
+    @property
+    def requests_per_s(self):
+        """Requests finished per second by the whole deployment. [1/s]"""
+        return self.service.requests_per_s
+
+    @property
+    def n_devices(self):
+        """Devices of the whole deployment."""
+        return self.deployment.n_devices
+
+    @property
+    def bound(self):
+        """What most of a decode step is spent on: memory bandwidth, compute, interconnect or overhead."""
+        return self.service.tpot.bound
+
+    @cached_property
+    def weight_dtype(self) -> str:
+        """Weight format the deployment runs in."""
+        return self.deployment.weight_dtype or self.model.checkpoint.weight_dtype
+
+    def range(self, metric: str):
+        """Return (low, high) of the 80 % interval of a metric."""
+        value = self._metric(metric)
+        return value / self.calibration.spread, value * self.calibration.spread
+
+    def trust(self, metric: str) -> str:
+        """Return how far a metric can be trusted: calibrated, family, datasheet or extrapolated."""
+        self._metric(metric)
+        return self.calibration.trust
+
+    def breakdown(self, metric: str) -> list[tuple[str, object, object]]:
+        """Return rows (op, seconds, bound) that sum to a time metric."""
+        if metric not in TIMES:
+            raise SpecError(f"breakdown: {metric!r} has none; allowed are {', '.join(TIMES)}")
+        duration = self.service.ttft if metric == "ttft_s" else self.service.tpot
+        return [(row.name, row.seconds, longest(row.by_bound())) for row in duration.merged().rows]
+
+    def _metric(self, metric: str):
+        if metric not in METRICS:
+            raise SpecError(f"metric: {metric!r} is not known; allowed are {', '.join(METRICS)}")
+        return getattr(self, metric)
+
+    def meets(self, slo: "SLO"):
+        """Return whether the scenario fits and keeps the given limits on its mean times."""
+        good = np.asarray(self.fits)
+        if slo.ttft_s is not None:
+            good = good & (np.asarray(self.ttft_s) <= slo.ttft_s)
+        if slo.tpot_s is not None:
+            good = good & (np.asarray(self.tpot_s) <= slo.tpot_s)
+        return bool(good) if good.ndim == 0 else good
+
+    def fit_sentence(self) -> str:
+        """Return in words whether it fits and what is needed; for one scenario, not arrays."""
+        memory, name = self.memory, self.device.id
+        if memory.fits:
+            return (
+                f"fits: {format_bytes(memory.weights_bytes_per_device)} of weights per device, "
+                f"room for {int(memory.max_concurrency)} requests of this length at once"
+            )
+        return (
+            f"does not fit: needs {format_bytes(memory.required_bytes_per_device)} per device, {name} offers "
+            f"{format_bytes(memory.usable_bytes_per_device)} of {format_bytes(memory.device_bytes_per_device)} "
+            f"({format_bytes(memory.shortfall_bytes_per_device)} short per device)"
+        )
+
+    def explain(self, metric: str):
+        """Return the explanation of a metric: formula, formula with numbers, sources."""
+        from calc.explain import explain
+
+        return explain(self, metric)
+
+    def to_dict(self) -> dict:
+        """Return the estimate as plain data, with units in the names; the JSON of the CLI."""
+        from calc.record import estimate_record
+
+        return estimate_record(self)
+
+
+@dataclass(frozen=True)
+class SLO:
+    """Service level objective: limits on mean times; ``None`` is no limit. [s]"""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+    def __post_init__(self):
+        for name in ("ttft_s", "tpot_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SpecError(f"{name}: {value!r} is not allowed; allowed are times above 0")
+
+
+def estimate(model, device, deployment: Deployment | None = None, workload: Workload | None = None, *,
+             calibration="default", usd_per_device_hour: float | None = None, price_term: str = "on-demand") -> Estimate:  # fmt: skip
+    """Return memory, speed and cost of one scenario.
+
+    Parameters
+    ----------
+    model : Model or str
+        A model, its id, Hugging Face name or path.
+    device : Device or str
+        A device, its id or path.
+    deployment : Deployment, optional
+        Engine, parallelism and formats; vLLM on one device when not given.
+    workload : Workload, optional
+        Lengths and concurrency; one request of 1024 + 256 tokens when not given.
+    calibration : Calibration or str
+        Kernel efficiencies: ``"default"``, an id or a path.
+    usd_per_device_hour : float, optional
+        Your own price; else the median dated price of the device. [USD/h]
+    price_term : str
+        Which prices to look at: on-demand, spot, reserved, capacity-block, market.
+
+    Returns
+    -------
+    Estimate
+        Fields are arrays where the inputs were; they broadcast.
+
+    Raises
+    ------
+    SpecError
+        If a name is not known or a value not allowed. Not fitting is no error.
+
+    Examples
+    --------
+    >>> e = estimate("llama-3.1-8b", "h100-sxm", workload=Workload(concurrency=8))
+    >>> e.fits, e.bound
+    (True, 'memory bandwidth')
+    """
+    model, device = load_model(model), load_device(device)
+    deployment, workload = deployment or Deployment(), workload or Workload()
+    check_tp(model, deployment.tp)
+    engine = load_engine(deployment.engine)
+    if not isinstance(calibration, Calibration):
+        calibration = load_calibration(calibration)
+    memory = memory_of(model, device, deployment, workload, engine)
+    limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
+    service = service_of(Steps(model, device, deployment, engine, calibration), workload, limit)
+    price = None
+    if usd_per_device_hour is None:
+        price = device_price(device.id, price_term)
+        usd_per_device_hour = price.usd_per_hour if price else None
+    elif not usd_per_device_hour > 0:
+        raise SpecError(f"usd_per_device_hour: {usd_per_device_hour!r} is not allowed; allowed are prices above 0")
+    cost = None
+    if usd_per_device_hour is not None:
+        cost = cost_of(
+            deployment.n_devices, usd_per_device_hour, service.requests_per_s,
+            workload.prompt_tokens, workload.output_tokens, price,
+        )  # fmt: skip
+    return Estimate(model, device, deployment, workload, engine, calibration, memory, service, cost)

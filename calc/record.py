@@ -1,0 +1,96 @@
+"""An Estimate as plain data: the JSON of the CLI and of ``Estimate.to_dict``."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from calc.estimate import Estimate
+
+_MEMORY = (
+    "weights_bytes", "cache_bytes", "activation_bytes", "other_bytes", "cache_pool_bytes", "shortfall_bytes",
+    "weights_bytes_per_device", "cache_bytes_per_device", "activation_bytes_per_device",
+    "other_bytes_per_device", "cache_pool_bytes_per_device", "required_bytes_per_device",
+    "usable_bytes_per_device", "device_bytes_per_device", "shortfall_bytes_per_device",
+    "cache_tokens", "max_concurrency",
+)  # fmt: skip
+_TIMES = ("ttft_s", "tpot_s", "e2e_latency_s", "output_tokens_per_s", "requests_per_s")
+_COST = ("usd_per_device_hour", "usd_per_hour", "usd_per_mtok_output", "usd_per_mtok_input", "usd_per_mtok")
+
+
+def plain(value):
+    """Return a value as what JSON knows: numbers, lists, text; NumPy types turned into those.
+
+    Examples
+    --------
+    >>> plain(np.float64(1.5)), plain(np.array([1, 2]))
+    (1.5, [1, 2])
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def estimate_record(e: "Estimate") -> dict:
+    """Return an Estimate as nested plain data with ``schema_version``."""
+    record = {
+        "schema_version": e.schema_version,
+        "scenario": _scenario(e),
+        "fits": e.fits,
+        "fit": e.fit_sentence() if np.ndim(e.fits) == 0 else None,
+        "memory": {name: getattr(e.memory, name) for name in _MEMORY},
+        **{name: getattr(e, name) for name in _TIMES},
+        "concurrency": e.service.concurrency,
+        "queued": e.service.queued,
+        "bound": e.bound,
+        "range": {name: list(e.range(name)) for name in _TIMES},
+        "trust": {name: e.trust(name) for name in _TIMES},
+        "cost": _cost(e),
+        "breakdown": {
+            name: [{"op": op, "seconds": seconds, "bound": bound} for op, seconds, bound in e.breakdown(name)]
+            for name in ("ttft_s", "tpot_s")
+        },
+    }
+    return plain(record)
+
+
+def _scenario(e: "Estimate") -> dict:
+    deployment, load = e.deployment, e.workload
+    return {
+        "model": e.model.id,
+        "device": e.device.id,
+        "n_devices": e.n_devices,
+        "engine": e.engine.id,
+        "tp": deployment.tp,
+        "pp": deployment.pp,
+        "ep": deployment.ep,
+        "dp": deployment.dp,
+        "weight_dtype": e.weight_dtype,
+        "kv_dtype": deployment.kv_dtype or "bf16",
+        "mode": load.mode,
+        "concurrency": load.concurrency,
+        "prompt_tokens": load.prompt_tokens,
+        "output_tokens": load.output_tokens,
+        "calibration": e.calibration.id,
+    }
+
+
+def _cost(e: "Estimate") -> dict | None:
+    if e.cost is None:
+        return None
+    record = {name: getattr(e.cost, name) for name in _COST}
+    price = e.cost.price
+    record["price"] = None if price is None else {
+        "provider": price.provider,
+        "term": price.term,
+        "region": price.region,
+        "date": price.fact.date,
+        "kind": price.fact.kind,
+        "stale": price.is_stale(),
+        "sources": [source.url or source.title for source in price.fact.sources],
+    }  # fmt: skip
+    return record

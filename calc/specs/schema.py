@@ -1,0 +1,221 @@
+"""The shape of our YAML files, checked strictly: unknown keys refused, paths in errors.
+
+Only the loaders import this module (and with it pydantic), when they read a file.
+``python -m calc.specs.schema device`` prints the JSON Schema for an editor.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from calc.specs.errors import SpecError
+
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]*$")]
+Day = Annotated[str, StringConstraints(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")]
+DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SourceRow(_Strict):
+    """Where figures were read."""
+
+    title: str
+    url: str = ""
+    date: str = ""
+    note: str = ""
+
+
+class Alternative(_Strict):
+    """A figure that lost, and why."""
+
+    value: float
+    unit: str
+    source: str | list[str] = ""
+    reason: str
+
+
+class FactRow(_Strict):
+    """One number as its source prints it."""
+
+    value: float = Field(ge=0)
+    unit: str
+    kind: Literal["published", "measured", "derived", "secondary", "assumed"]
+    source: str | list[str] = ""
+    date: str = ""
+    note: str = ""
+    alternatives: list[Alternative] = []
+
+
+class MemoryRows(_Strict):
+    """Memory of one device: the label, what the driver reports, and its bandwidth."""
+
+    type: str = ""
+    capacity: FactRow
+    reported: FactRow | None = None
+    bandwidth: FactRow
+
+
+class LinkRows(_Strict):
+    """The scale-up link between devices of one node or rack, one direction."""
+
+    name: str
+    topology: Literal["switch", "mesh", "torus", "bridge", "pcie", "none"]
+    domain: int = Field(ge=1, description="devices that reach each other over this link")
+    bandwidth: FactRow | None = Field(None, description="per device to all peers, one direction")
+    per_peer: FactRow | None = Field(None, description="to one peer, one direction, where it is less")
+
+
+class DeviceFile(_Strict):
+    """One accelerator, per device (not per board, node or rack)."""
+
+    id: Id
+    name: str
+    vendor: Id
+    architecture: Id = Field(description="generation, e.g. hopper: the key of calibration families")
+    status: Literal["available", "announced"]
+    release: str = ""
+    form_factor: str = ""
+    compute_capability: str = ""
+    aliases: list[str] = []
+    note: str = ""
+    sources: dict[str, SourceRow]
+    memory: MemoryRows
+    peaks: dict[Literal[DTYPES], FactRow] = Field(description="dense matrix peak per dtype")
+    processors: FactRow | None = Field(None, description="SMs, CUs or cores")
+    clock: FactRow | None = None
+    cache: FactRow | None = Field(None, description="last-level cache")
+    power: FactRow | None = None
+    link: LinkRows
+    host_link: FactRow | None = Field(None, description="to the host, one direction")
+    network: FactRow | None = Field(None, description="per device to other nodes, one direction")
+    purchase: FactRow | None = None
+    devices_per_node: int = Field(8, ge=1)
+
+
+class ModelFile(_Strict):
+    """One model: names, where its shape was read, the fields of its config.json."""
+
+    id: Id
+    name: str
+    aliases: list[str] = []
+    note: str = ""
+    sources: dict[str, SourceRow]
+    config_kind: Literal["published", "secondary", "assumed"]
+    config_source: str | list[str]
+    published: dict[Literal["parameters", "active_parameters", "cache_bytes_per_token"], FactRow] = {}
+    config: dict[str, Any]
+
+
+class PriceRow(_Strict):
+    """One price per device-hour as seen on a date."""
+
+    device: Id
+    value: float = Field(gt=0, lt=200)
+    unit: Literal["USD/h"] = "USD/h"
+    term: Literal["on-demand", "spot", "reserved", "capacity-block", "market"]
+    region: str = ""
+    date: Day = Field(description="when it was seen, e.g. 2026-08 or 2026-05-20")
+    kind: Literal["published", "measured", "derived", "secondary", "assumed"]
+    source: str | list[str]
+    note: str = ""
+
+
+class PriceFile(_Strict):
+    """The price rows of one provider."""
+
+    provider: Id
+    name: str
+    sources: dict[str, SourceRow]
+    prices: list[PriceRow]
+
+
+class EngineRows(_Strict):
+    """Defaults and overheads of a serving engine."""
+
+    memory_utilization: FactRow
+    activation_fixed: FactRow
+    activation_per_logit: FactRow
+    non_torch_single: FactRow
+    non_torch_parallel: FactRow
+    block_tokens: FactRow
+    max_sequences: FactRow
+    max_batched_tokens: FactRow
+    step_overhead: FactRow
+    sequence_overhead: FactRow
+
+
+class EngineFile(_Strict):
+    """One serving engine in a range of versions."""
+
+    id: Id
+    name: str
+    versions: str
+    note: str = ""
+    sources: dict[str, SourceRow]
+    facts: EngineRows
+
+
+class OpRows(_Strict):
+    """How far kernels of one kind fall short of the roofline."""
+
+    form: Literal["roofline/1", "ring/1"]
+    fixed: FactRow = Field(description="fixed cost of one call")
+    compute_efficiency: FactRow | None = Field(None, description="share of the dense peak, at most 1")
+    memory_efficiency: FactRow | None = Field(None, description="share of memory bandwidth, at most 1")
+    link_efficiency: FactRow | None = Field(None, description="share of link bandwidth, at most 1")
+
+
+class CalibrationFile(_Strict):
+    """Kernel parameters per op kind, for one device or as a default."""
+
+    id: Id
+    name: str
+    trust: Literal["calibrated", "family", "datasheet"]
+    device: str = ""
+    note: str = ""
+    sources: dict[str, SourceRow]
+    spread: FactRow = Field(description="ratio by which the 80 % interval reaches up and down")
+    ops: dict[str, OpRows]
+
+
+FILES = {
+    "device": DeviceFile,
+    "model": ModelFile,
+    "prices": PriceFile,
+    "engine": EngineFile,
+    "calibration": CalibrationFile,
+}
+
+
+def check_file(kind: str, data: dict, path: Path):
+    """Return the validated file, or raise SpecError naming the first wrong field.
+
+    Parameters
+    ----------
+    kind : str
+        A key of ``FILES``: ``"device"``, ``"model"``, ``"prices"``, ``"engine"`` or ``"calibration"``.
+    data : dict
+        What the YAML file holds.
+    path : Path
+        For the message; an ``id`` must equal the file's name.
+    """
+    try:
+        checked = FILES[kind].model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        value = first.get("input")
+        shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise SpecError(f"{path}: {field}: {message}{shown}") from None
+    return checked
+
+
+if __name__ == "__main__":
+    print(json.dumps(FILES[sys.argv[1]].model_json_schema(), indent=2))

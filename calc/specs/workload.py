@@ -1,0 +1,76 @@
+"""Workload: what users ask for - token lengths and how many at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calc.specs.errors import SpecError
+
+MODES = ("closed_loop", "static", "max_load")
+
+
+def whole_number(name: str, value, least: int, most: float = 2**40):
+    """Return a whole number or an array of them as floats, checked against bounds.
+
+    Examples
+    --------
+    >>> whole_number("tp", 4, 1)
+    4
+    """
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise SpecError(f"{name}: {value!r} is not a number; allowed are whole numbers from {least}") from None
+    wrong = ~np.isfinite(array) | (array < least) | (array > most) | (array != np.floor(array))
+    if np.any(wrong):
+        first = array[wrong].flat[0] if array.ndim else value
+        top = "" if most >= 2**40 else f" to {most:g}"
+        raise SpecError(f"{name}: {first} is not allowed; allowed are whole numbers from {least}{top}")
+    return int(array) if array.ndim == 0 else array
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """Token lengths and load of one scenario; numeric fields may be arrays that broadcast.
+
+    Attributes
+    ----------
+    prompt_tokens, output_tokens : int or array
+        Lengths of one request. [tokens]
+    concurrency : int or array, optional
+        Requests in flight over the whole deployment. Required unless ``mode="max_load"``;
+        1 when neither is given.
+    mode : str
+        ``"closed_loop"`` (that many requests kept in flight, continuous batching),
+        ``"static"`` (one batch, prefilled together and decoded to the end) or
+        ``"max_load"`` (as many as memory and the engine's limit allow).
+    requests_per_s : float, optional
+        Arrival rate; not answered yet.
+
+    Examples
+    --------
+    >>> Workload(prompt_tokens=1024, output_tokens=256, concurrency=64).mode
+    'closed_loop'
+    """
+
+    prompt_tokens: object = 1024
+    output_tokens: object = 256
+    concurrency: object = None
+    requests_per_s: object = None
+    mode: str = ""
+
+    def __post_init__(self):
+        if self.requests_per_s is not None:
+            raise SpecError("requests_per_s: open-loop load is not answered yet; allowed are concurrency or mode='max_load'")
+        mode = self.mode or "closed_loop"
+        if mode not in MODES:
+            raise SpecError(f"mode: {mode!r} is not known; allowed are {', '.join(MODES)}")
+        if mode == "max_load" and self.concurrency is not None:
+            raise SpecError(f"concurrency: {self.concurrency} contradicts mode 'max_load', which finds it from memory")
+        put = object.__setattr__
+        put(self, "mode", mode)
+        put(self, "prompt_tokens", whole_number("prompt_tokens", self.prompt_tokens, 1, 2**30))
+        put(self, "output_tokens", whole_number("output_tokens", self.output_tokens, 1, 2**30))
+        if mode != "max_load":
+            given = 1 if self.concurrency is None else self.concurrency
+            put(self, "concurrency", whole_number("concurrency", given, 1, 2**30))

@@ -1,0 +1,174 @@
+"""Feed-forward kinds, one small class each: parameters, operations.
+
+Every class has ``parameters()`` and ``ops(groups, precision, tp)``, as attention kinds
+have; a feed-forward keeps no cache. To add a kind: write the class, add it to ``KINDS``.
+"""
+
+from dataclasses import dataclass
+
+from calc.specs.errors import unknown_name
+from calc.specs.model import Part, Weight
+from calc.work.attention import step_tokens
+from calc.work.op import Op, Precision, Sequences, elementwise, gemm
+
+
+def experts_hit(tokens, n_experts, top_k):
+    r"""Expected number of distinct experts that a step touches, under uniform routing.
+
+    .. math::  E \, (1 - (1 - k/E)^{T})
+
+    Parameters
+    ----------
+    tokens : number or array
+        Tokens in the step. [tokens]
+    n_experts, top_k : int
+        Experts in the layer, and how many each token visits.
+
+    Examples
+    --------
+    >>> print(f"{experts_hit(1, 8, 2):.1f} of 8 experts, then {experts_hit(16, 8, 2):.2f}")
+    2.0 of 8 experts, then 7.92
+    """
+    return n_experts * (1 - (1 - top_k / n_experts) ** tokens)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense feed-forward: gated (SwiGLU, GeGLU: three matrices) or plain (GELU, ReLU: two)."""
+
+    d_model: int
+    d_ff: int
+    gated: bool = True
+    bias: bool = False
+    role: str = "feedforward"
+    name: str = "mlp"
+    d_per_layer_input: int = 0  # Gemma's per-layer embedding, gated by the output and projected back
+
+    def parameters(self) -> tuple[Weight, ...]:
+        """Weights of one layer."""
+        up = [f"{self.name}.up_proj"] if not self.gated else [f"{self.name}.gate_proj", f"{self.name}.up_proj"]
+        weights = [Weight(name, self.role, self.d_ff, self.d_model, split="out") for name in up]
+        weights.append(Weight(f"{self.name}.down_proj", self.role, self.d_model, self.d_ff, split="in"))
+        if self.bias:
+            weights += [Weight(f"{name}.bias", "bias", self.d_ff, split="out") for name in up]
+            weights.append(Weight(f"{self.name}.down_proj.bias", "bias", self.d_model))
+        if self.d_per_layer_input:
+            weights += [
+                Weight("per_layer_input.gate", self.role, self.d_per_layer_input, self.d_model),
+                Weight("per_layer_input.proj", self.role, self.d_model, self.d_per_layer_input),
+            ]
+        return tuple(weights)
+
+    def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
+        """Operations of one layer in one step on one device."""
+        tokens, width = step_tokens(groups), self.d_ff / tp
+        inner = width * (2 if self.gated else 1)
+        ops = [
+            gemm(f"{self.name}.up_proj", self.role, tokens, inner, self.d_model, precision),
+            elementwise(f"{self.name}.activation", tokens * inner, tokens * width, precision),
+            gemm(f"{self.name}.down_proj", self.role, tokens, self.d_model, width, precision),
+        ]
+        if self.d_per_layer_input:
+            narrow = self.d_per_layer_input
+            ops += [
+                gemm("per_layer_input.gate", self.role, tokens, narrow, self.d_model, precision),
+                gemm("per_layer_input.proj", self.role, tokens, self.d_model, narrow, precision),
+            ]
+        return ops
+
+
+@dataclass(frozen=True)
+class MixtureOfExperts:
+    """Routed experts, each a small feed-forward, with optional shared experts.
+
+    A token visits ``top_k`` of ``n_experts``; shared experts (total width ``d_shared``) see
+    every token. Tensor parallelism cuts every expert.
+    """
+
+    d_model: int
+    d_expert: int
+    n_experts: int
+    top_k: int
+    d_shared: int = 0
+    shared_gate: bool = False
+    gated: bool = True
+    expert_bias: bool = False
+    router_bias: bool = False
+    router_scales: bool = False  # Gemma 4: a scale per input and per expert
+
+    @property
+    def _shared(self) -> Dense:
+        return Dense(self.d_model, self.d_shared, self.gated, role="shared_expert", name="shared_expert")
+
+    def parameters(self) -> tuple[Weight, ...]:
+        """Weights of one layer: router, routed experts, shared experts."""
+        weights = [Weight("moe.router", "router", self.n_experts, self.d_model)]
+        if self.router_bias:
+            weights.append(Weight("moe.router.bias", "bias", self.n_experts))
+        matrices = 2 if self.gated else 1
+        inner = matrices * self.d_expert
+        if self.router_scales:
+            weights.append(Weight("moe.router.scales", "norm", self.d_model + self.n_experts))
+        routed = {"copies": self.n_experts, "visited": self.top_k}
+        weights += [
+            Weight("moe.experts.up_proj", "expert", inner, self.d_model, split="out", **routed),
+            Weight("moe.experts.down_proj", "expert", self.d_model, self.d_expert, split="in", **routed),
+        ]
+        if self.expert_bias:
+            weights += [
+                Weight("moe.experts.up_proj.bias", "bias", inner, split="out", **routed),
+                Weight("moe.experts.down_proj.bias", "bias", self.d_model, **routed),
+            ]
+        if self.d_shared:
+            weights += self._shared.parameters()
+        if self.shared_gate:
+            weights.append(Weight("shared_expert.gate", "shared_expert", 1, self.d_model))
+        return tuple(weights)
+
+    def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
+        """Operations of one layer in one step on one device."""
+        tokens = step_tokens(groups)
+        hit = experts_hit(tokens, self.n_experts, self.top_k)
+        width = self.d_expert / tp
+        matrices = 3 if self.gated else 2
+        rows = tokens * self.top_k
+        shared = self._shared.ops(groups, precision, tp) if self.d_shared else []
+        experts = Op(
+            name="moe.experts",
+            kind="moe",
+            dtype=precision.math_dtype("expert"),
+            flops=2.0 * rows * matrices * self.d_model * width,
+            weight_bytes=precision.weight_bytes("expert", hit * matrices * self.d_model * width),
+            activation_bytes=precision.activation_bytes * rows * (2 * self.d_model + (matrices + 1) * width),
+            items=hit,
+            shape={
+                "tokens": tokens, "top_k": self.top_k, "experts": self.n_experts, "hit": hit,
+                "d_model": self.d_model, "d_expert": width,
+            },
+        )  # fmt: skip
+        return [
+            gemm("moe.router", "router", tokens, self.n_experts, self.d_model, precision),
+            elementwise("moe.permute", 2 * rows * self.d_model, 2 * rows * self.d_model, precision),
+            experts,
+            *shared,
+        ]
+
+
+#: kind named in a Part -> class
+KINDS = {
+    "dense": Dense,
+    "moe": MixtureOfExperts,
+}
+
+
+def feedforward(part: Part):
+    """Return the feed-forward object of a Part.
+
+    Raises
+    ------
+    SpecError
+        If the kind is not known.
+    """
+    if part.kind not in KINDS:
+        raise unknown_name("feed-forward kind", part.kind, KINDS)
+    return KINDS[part.kind](**dict(part.sizes))

@@ -1,0 +1,1 @@
+"""Kernel efficiencies and fixed costs per op kind and dtype."""

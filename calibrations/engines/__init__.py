@@ -1,0 +1,1 @@
+"""Per-step overheads and memory defaults of serving engines."""

@@ -1,0 +1,1 @@
+"""One YAML file per provider: dated price rows with source."""
