@@ -13,7 +13,6 @@ True
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -42,35 +41,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604
-
-if TYPE_CHECKING:
-    from calc.economics.cost import usd_per_mtok
-    from calc.economics.prices import all_prices, device_price
-    from calc.estimate import SLO, Estimate, estimate
-    from calc.explain import Explanation, explain
-    from calc.planning.launch import launch_command
-    from calc.planning.search import Plan, plan
-    from calc.specs.deployment import Deployment
-    from calc.specs.device import Device, device_ids, load_device
-    from calc.specs.engine import engine_ids, load_engine
-    from calc.specs.errors import SpecError, unknown_name
-    from calc.specs.model import Model
-    from calc.specs.model_files import load_model, model_ids
-    from calc.specs.quantization import KV_BYTES, WEIGHT_FORMATS
-    from calc.specs.units import (
-        format_bytes,
-        format_seconds,
-        parse_bytes,
-        parse_seconds,
-        parse_tokens,
-        significant,
-    )
-    from calc.specs.workload import Workload
-    from calc.timing.calibration import load_calibration
-    from calc.timing.roofline import op_time_s, roofline_time_s
-    from calc.work.memory import cache_bytes_per_token, kv_cache_bytes
-    from calc.work.parameters import active_parameters, parameter_counts, total_parameters
+__all__ = [*sorted(_HOME_OF), "__version__"]
 
 
 class _Public(ModuleType):

@@ -133,9 +133,10 @@ class Estimate:
                 f"fits: {format_bytes(memory.weights_bytes_per_device)} of weights per device, "
                 f"room for {int(memory.max_concurrency)} requests of this length at once"
             )
+        needed, usable = memory.required_bytes_per_device, memory.usable_bytes_per_device
         return (
-            f"does not fit: needs {format_bytes(memory.required_bytes_per_device)} per device, {name} offers "
-            f"{format_bytes(memory.usable_bytes_per_device)} of {format_bytes(memory.device_bytes_per_device)} "
+            f"does not fit: needs {format_bytes(needed)} per device, {name} offers {format_bytes(usable)} "
+            f"of {format_bytes(memory.device_bytes_per_device)} "
             f"({format_bytes(memory.shortfall_bytes_per_device)} short per device)"
         )
 
@@ -166,8 +167,16 @@ class SLO:
                 raise SpecError(f"{name}: {value!r} is not allowed; allowed are times above 0")
 
 
-def estimate(model, device, deployment: Deployment | None = None, workload: Workload | None = None, *,
-             calibration="default", usd_per_device_hour: float | None = None, price_term: str = "on-demand") -> Estimate:  # fmt: skip
+def estimate(
+    model: Model | str,
+    device: Device | str,
+    deployment: Deployment | None = None,
+    workload: Workload | None = None,
+    *,
+    calibration: Calibration | str = "default",
+    usd_per_device_hour: float | None = None,
+    price_term: str = "on-demand",
+) -> Estimate:
     """Return memory, speed and cost of one scenario.
 
     Parameters
@@ -217,7 +226,9 @@ def estimate(model, device, deployment: Deployment | None = None, workload: Work
         price = device_price(device.id, price_term)
         usd_per_device_hour = price.usd_per_hour if price else None
     elif not usd_per_device_hour > 0:
-        raise SpecError(f"usd_per_device_hour: {usd_per_device_hour!r} is not allowed; allowed are prices above 0")
+        raise SpecError(
+            f"usd_per_device_hour: {usd_per_device_hour!r} is not allowed; allowed are prices above 0"
+        )
     cost = None
     if usd_per_device_hour is not None:
         cost = cost_of(

@@ -11,19 +11,19 @@ import calc
 
 BLUE, ORANGE, GREEN, PURPLE, VERMILLION = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"
 GREY = "#8a8a8a"
-FONT_SIZE = 15
+FONT_SIZE = 16
 BYTES_PER_GB = 1e9
 
-#: row of Memory.breakdown() -> (label, fill, hatch, text in it)
+#: row of Memory.breakdown() -> (label, fill, hatch, ink of the text in it; None: the theme's)
 SEGMENTS = {
     "weights": ("Weights", BLUE, "", "#ffffff"),
     "cache": ("KV cache in use", ORANGE, "", "#000000"),
     "activations": ("Activations", GREEN, "", "#000000"),
     "other": ("Driver and buffers", PURPLE, "", "#000000"),
-    "unused cache pool": ("Free cache pool", "rgba(138,138,138,0.18)", "/", None),
-    "outside the engine's share": ("Kept from the engine", "rgba(138,138,138,0.45)", "x", None),
+    "unused cache pool": ("Free for cache", "rgba(138,138,138,0.14)", "", None),
+    "outside the engine's share": ("Kept from the engine", "rgba(138,138,138,0.30)", "/", None),
 }
-LABEL_FROM_SHARE = 0.16  # of the axis: narrower segments are named in the legend only
+LABEL_FROM_SHARE = 0.24  # of the axis: narrower segments are named in the legend only
 
 
 def memory_rows(estimate: calc.Estimate) -> list[tuple[str, float]]:
@@ -43,58 +43,72 @@ def memory_figure(estimate: calc.Estimate) -> go.Figure:
     usable = memory.usable_bytes_per_device / BYTES_PER_GB
     rows = memory_rows(estimate)
     longest = max(device, sum(value for _, value in rows) / BYTES_PER_GB)
-    styles = {label: style for label, *style in SEGMENTS.values()}
     figure = go.Figure()
+    start = 0.0
     for label, value in rows:
-        fill, hatch, ink = styles[label]
-        gigabytes = value / BYTES_PER_GB
-        inside = gigabytes > LABEL_FROM_SHARE * longest
-        figure.add_bar(
-            x=[gigabytes],
-            y=[""],
-            orientation="h",
-            name=f"{label} {calc.format_bytes(value)}",
-            marker={
-                "color": fill,
-                "pattern": {"shape": hatch, "fgcolor": GREY, "size": 7, "solidity": 0.25},
-                "line": {"color": GREY, "width": 1},
-            },
-            text=[f"{label}<br>{calc.format_bytes(value)}" if inside else ""],
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            insidetextfont={"size": FONT_SIZE} | ({"color": ink} if ink else {}),
-            hovertemplate=f"{label}: {calc.format_bytes(value)} per GPU<extra></extra>",
-        )
+        width = value / BYTES_PER_GB
+        figure.add_bar(**_segment(label, value))
+        if width > LABEL_FROM_SHARE * longest:
+            ink = _STYLES[label][2]
+            figure.add_annotation(
+                x=start + width / 2, y=0, text=f"{label}<br>{calc.format_bytes(value)}", showarrow=False,
+                font={"size": FONT_SIZE} | ({"color": ink} if ink else {}),
+            )  # fmt: skip
+        start += width
     if not estimate.fits:
-        figure.add_vrect(usable, longest, fillcolor=VERMILLION, opacity=0.16, line_width=0)
-    _limit(figure, usable, f"engine may use {calc.format_bytes(memory.usable_bytes_per_device)}", "right")
-    _limit(figure, device, f"GPU has {calc.format_bytes(memory.device_bytes_per_device)}", "left" if device < longest else "right", low=True)
+        figure.add_vrect(usable, longest, fillcolor=VERMILLION, opacity=0.2, line_width=0)
+    _limit(figure, device, longest, f"GPU has {calc.format_bytes(memory.device_bytes_per_device)}", "dot", 24)
+    _limit(
+        figure,
+        usable,
+        longest,
+        f"engine may use {calc.format_bytes(memory.usable_bytes_per_device)}",
+        "solid",
+        2,
+    )
     figure.update_layout(
         barmode="stack",
-        height=300,
-        bargap=0.1,
-        margin={"t": 36, "b": 8, "l": 4, "r": 8},
-        legend={"orientation": "h", "traceorder": "normal", "y": -0.5, "x": 0, "font": {"size": 14}, "itemclick": False, "itemdoubleclick": False},
-        xaxis={"title": "GB per GPU (1 GB = 10⁹ bytes), lower is better", "range": [0, longest * 1.02]},
+        height=320,
+        bargap=0,
+        margin={"t": 52, "b": 8, "l": 4, "r": 12},
+        legend=_LEGEND | {"y": -0.32},
+        xaxis={"ticksuffix": " GB", "range": [0, longest * 1.01], "nticks": 6},
         yaxis={"visible": False},
     )
     return _styled(figure)
 
 
-def _limit(figure: go.Figure, at: float, text: str, side: str, low: bool = False) -> None:
-    """Draw one limit as a line over the bar, its words above or below the bar."""
-    figure.add_vline(at, line={"color": VERMILLION, "width": 3, "dash": "dot" if low else "solid"})
+_STYLES = {label: style for label, *style in SEGMENTS.values()}
+_LEGEND = {
+    "orientation": "h", "traceorder": "normal", "x": 0, "xanchor": "left", "yanchor": "top",
+    "itemclick": False, "itemdoubleclick": False,
+}  # fmt: skip
+
+
+def _segment(label: str, value: float) -> dict:
+    """Return the bar trace of one part of the memory."""
+    fill, hatch, _ = _STYLES[label]
+    return {
+        "x": [value / BYTES_PER_GB],
+        "y": [0],
+        "orientation": "h",
+        "name": f"{label} {calc.format_bytes(value)}",
+        "marker": {
+            "color": fill,
+            "pattern": {"shape": hatch, "fgcolor": GREY, "size": 7, "solidity": 0.2},
+            "line": {"color": GREY, "width": 1},
+        },
+        "hovertemplate": f"{label}: {calc.format_bytes(value)} per GPU<extra></extra>",
+    }
+
+
+def _limit(figure: go.Figure, at: float, longest: float, text: str, dash: str, above: int) -> None:
+    """Draw one limit as a line over the bar, its words above on the side with room."""
+    figure.add_vline(at, line={"color": VERMILLION, "width": 3, "dash": dash})
     figure.add_annotation(
-        x=at,
-        y=1,
-        yref="paper",
-        yanchor="bottom",
-        xanchor=side,
-        text=text,
-        showarrow=False,
-        font={"size": 14},
-    )
+        x=at, y=1, yref="paper", yanchor="bottom", yshift=above, showarrow=False, text=text,
+        xanchor="right" if at > longest / 2 else "left",
+    )  # fmt: skip
 
 
 def curve_rows(sweep: calc.Estimate, slo: calc.SLO) -> list[dict]:
@@ -144,53 +158,71 @@ def curve_figure(rows: list[dict], point: dict, slo: calc.SLO) -> go.Figure:
     figure = go.Figure()
     everything = [*rows, point]
     right = 1.08 * max(row["tokens_per_s_per_user"] for row in everything)
-    top = 1.18 * max(row["tokens_per_s_per_gpu"] for row in everything)
+    top = 1.25 * max(row["tokens_per_s_per_gpu"] for row in everything)
     if slo.tpot_s is not None:
         least = 1 / slo.tpot_s
-        right = max(right, 1.15 * least)
+        right = max(right, 1.3 * least)
         figure.add_vrect(least, right, fillcolor=GREEN, opacity=0.13, line_width=0, layer="below")
         figure.add_vline(least, line={"color": GREEN, "width": 2, "dash": "dash"})
         figure.add_annotation(
-            x=least, y=1, yref="paper", xanchor="left", yanchor="top", showarrow=False, xshift=4,
-            text=f"fast enough:<br>{calc.format_seconds(slo.tpot_s)} per token or less", align="left", font={"size": 14},
+            x=right, y=1, yref="paper", xanchor="right", yanchor="top", showarrow=False,
+            text=f"{calc.format_seconds(slo.tpot_s)} per token or less",
         )  # fmt: skip
-    _curve(figure, rows, "Keeps the limits" if slo != calc.SLO() else "Users at once, 1 and up", BLUE, "circle", True)
-    _curve(figure, rows, "Misses a limit", GREY, "circle-open", False)
-    words = f"{point['users']:,} user{'s' * (point['users'] != 1)}"
-    figure.add_scatter(
-        x=[point["tokens_per_s_per_user"]],
-        y=[point["tokens_per_s_per_gpu"]],
-        mode="markers",
-        name=f"This scenario: {words}",
-        marker={"symbol": "diamond", "size": 17, "color": VERMILLION, "line": {"color": "#ffffff", "width": 2}},
-        customdata=[_hover(point)],
-        hovertemplate="%{customdata}<extra></extra>",
-    )
+    _line(figure, rows, GREY, "dot")
+    _line(figure, [row if row["meets"] else None for row in rows], BLUE, "solid")
+    _markers(figure, [row for row in rows if row["meets"]], "Within limits", BLUE, "circle")
+    _markers(figure, [row for row in rows if not row["meets"]], "Misses a limit", GREY, "circle-open")
+    for row in _labelled(rows):
+        figure.add_annotation(
+            x=row["tokens_per_s_per_user"], y=row["tokens_per_s_per_gpu"], text=f"{row['users']:,}",
+            showarrow=False, xanchor="left", yanchor="bottom", xshift=4, yshift=2,
+        )  # fmt: skip
+    words = f"This scenario, {point['users']:,} user{'s' * (point['users'] != 1)}"
+    _markers(figure, [point], words, VERMILLION, "diamond", size=17, line={"color": "#ffffff", "width": 2})
     figure.update_layout(
-        height=400,
-        margin={"t": 12, "b": 8, "l": 8, "r": 8},
-        legend={"orientation": "h", "y": -0.28, "x": 0, "font": {"size": 14}, "itemclick": False, "itemdoubleclick": False},
-        xaxis={"title": "Output tokens/s per user (higher is better)", "range": [0, right], "showgrid": True},
-        yaxis={"title": "Output tokens/s per GPU<br>(higher is better)", "range": [0, top], "showgrid": True},
+        height=420,
+        margin={"t": 8, "b": 8, "l": 8, "r": 12},
+        legend=_LEGEND | {"y": -0.24},
+        xaxis={"title": "Tokens/s per user (higher is better)", "range": [0, right], "showgrid": True, "nticks": 7},
+        yaxis={"title": "Tokens/s per GPU (higher is better)", "range": [0, top], "showgrid": True, "nticks": 6},
     )  # fmt: skip
     return _styled(figure)
 
 
-def _curve(figure: go.Figure, rows: list[dict], name: str, colour: str, symbol: str, meets: bool) -> None:
-    """Add the rows that keep (or miss) the limits; a line joins neighbours."""
-    if not any(row["meets"] == meets for row in rows):
-        return
-    shown = [row if row["meets"] == meets else None for row in rows]
+def _line(figure: go.Figure, rows: list[dict | None], colour: str, dash: str) -> None:
     figure.add_scatter(
-        x=[row and row["tokens_per_s_per_user"] for row in shown],
-        y=[row and row["tokens_per_s_per_gpu"] for row in shown],
-        mode="lines+markers",
+        x=[row and row["tokens_per_s_per_user"] for row in rows],
+        y=[row and row["tokens_per_s_per_gpu"] for row in rows],
+        mode="lines",
+        line={"color": colour, "width": 3, "dash": dash},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def _markers(figure: go.Figure, rows: list[dict], name: str, colour: str, symbol: str, **style) -> None:
+    if not rows:
+        return
+    figure.add_scatter(
+        x=[row["tokens_per_s_per_user"] for row in rows],
+        y=[row["tokens_per_s_per_gpu"] for row in rows],
+        mode="markers",
         name=name,
-        line={"color": colour, "width": 3, "dash": "solid" if meets else "dot"},
-        marker={"color": colour, "size": 7, "symbol": symbol},
-        customdata=[row and _hover(row) for row in shown],
+        marker={"color": colour, "size": 8, "symbol": symbol} | style,
+        customdata=[_hover(row) for row in rows],
         hovertemplate="%{customdata}<extra></extra>",
     )
+
+
+def _labelled(rows: list[dict]) -> list[dict]:
+    """Return the few rows whose number of users is written beside them."""
+    picked = {}
+    for wanted in (1, 8, 32, 128, 512):
+        if wanted <= rows[-1]["users"]:
+            row = min(rows, key=lambda row: abs(row["users"] - wanted))
+            picked[row["users"]] = row
+    picked[rows[-1]["users"]] = rows[-1]
+    return list(picked.values())
 
 
 def _hover(row: dict) -> str:
@@ -203,10 +235,12 @@ def _hover(row: dict) -> str:
 
 def _styled(figure: go.Figure) -> go.Figure:
     """Return the figure with what all share: readable sizes, no dragging by accident."""
-    axis = {"title": {"font": {"size": FONT_SIZE}}, "tickfont": {"size": 14}, "fixedrange": True, "automargin": True}
+    size = {"size": FONT_SIZE}
+    axis = {"title": {"font": size}, "tickfont": size, "fixedrange": True, "automargin": True}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
+    figure.update_annotations(font_size=FONT_SIZE)
     figure.update_layout(
-        font={"size": FONT_SIZE}, hoverlabel={"font": {"size": FONT_SIZE}}, dragmode=False, hovermode="closest"
+        font=size, legend_font=size, hoverlabel_font=size, dragmode=False, hovermode="closest"
     )
     return figure

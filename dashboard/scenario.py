@@ -122,7 +122,9 @@ def remedies(scenario: Scenario) -> list[tuple[str, dict, calc.Plan]]:
             continue
         if plan.meets:
             found.append((words, changes, plan))
-    return sorted(found, key=lambda row: row[2].estimate.cost.usd_per_hour if row[2].estimate.cost else np.inf)
+    return sorted(
+        found, key=lambda row: row[2].estimate.cost.usd_per_hour if row[2].estimate.cost else np.inf
+    )
 
 
 def _single_changes(scenario: Scenario) -> Iterator[tuple[str, dict]]:

@@ -108,21 +108,25 @@ def _missed(plan: calc.Plan) -> list[str]:
     for name, value, limit in rows:
         if limit is not None and value > limit:
             value, limit = calc.format_seconds(value), calc.format_seconds(limit)
-            words.append(f"{name} {value}, limit {limit}" if name.startswith("first") else f"{value} {name}, limit {limit}")
+            words.append(
+                f"{name} {value}, limit {limit}"
+                if name.startswith("first")
+                else f"{value} {name}, limit {limit}"
+            )
     return words
 
 
 def metric_values(plan: calc.Plan) -> dict[str, tuple[str, str]]:
     """Return (value, note under it) of each metric; ``n/a`` with the reason where there is none."""
     e = plan.estimate
-    devices = (str(plan.n_devices), "smallest that keeps the limits" if plan.meets else "closest of the sizes tried")
+    devices = (str(plan.n_devices), "fewest within the limits" if plan.meets else "closest size tried")
     if not e.fits:
         reason = ("n/a", "does not fit")
         return {"n_devices": devices, "ttft_s": reason, "tpot_s": reason, "usd_per_mtok_output": reason}
     if e.cost is None:
-        cost = ("n/a", "no price known: enter one under Advanced")
+        cost = ("n/a", "no price known")
     else:
-        cost = (money(e.cost.usd_per_mtok_output), f"{money(e.cost.usd_per_hour)} USD per hour in all")
+        cost = (money(e.cost.usd_per_mtok_output), f"{money(e.cost.usd_per_hour)} USD per hour")
     return {
         "n_devices": devices,
         "ttft_s": (calc.format_seconds(e.ttft_s), interval(e, "ttft_s")),
@@ -147,7 +151,7 @@ def money(value: float) -> str:
 def interval(e: calc.Estimate, metric: str) -> str:
     """Return the 80 % interval of a time."""
     low, high = e.range(metric)
-    return f"80 % range {calc.format_seconds(low)} to {calc.format_seconds(high)}"
+    return f"80 %: {calc.format_seconds(low)} to {calc.format_seconds(high)}"
 
 
 def trust(e: calc.Estimate) -> str:
@@ -215,7 +219,9 @@ def curve_title(rows: list[dict], point: dict) -> str:
         return f"Speed: {plural(point['users'], 'user')} are too many for the limits"
     most = max([row["users"] for row in rows if row["meets"]] + [point["users"]])
     full = most == max(row["users"] for row in rows)
-    return f"Speed: up to about {plural(most, 'user')}" + (", as many as memory holds" if full else " within the limits")
+    return f"Speed: up to about {plural(most, 'user')}" + (
+        ", as many as memory holds" if full else " within the limits"
+    )
 
 
 def curve_takeaway(rows: list[dict], point: dict) -> str:
@@ -230,7 +236,9 @@ def curve_takeaway(rows: list[dict], point: dict) -> str:
 
 def curve_table(rows: list[dict], point: dict) -> list[dict[str, str]]:
     """Return the throughput curve as a table of at most a dozen rows, the scenario among them."""
-    picked = {rows[i]["users"]: rows[i] for i in np.linspace(0, len(rows) - 1, TABLE_ROWS).round().astype(int)}
+    picked = {
+        rows[i]["users"]: rows[i] for i in np.linspace(0, len(rows) - 1, TABLE_ROWS).round().astype(int)
+    }
     picked[point["users"]] = point
     return [
         {

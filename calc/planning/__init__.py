@@ -1,0 +1,1 @@
+"""Which one: searches and launch commands."""

@@ -30,7 +30,7 @@ def launch_command(deployment: Deployment, model: Model | str, engine: str | Non
     Examples
     --------
     >>> print(launch_command(Deployment(tp=2, weight_dtype="fp8"), "llama-3.1-8b", context_tokens=4096))
-    vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2 --quantization fp8 --max-model-len 4096
+    vllm serve meta-llama/Meta-Llama-3.1-8B --tensor-parallel-size 2 --quantization fp8 --max-model-len 4096
     """
     model, name = load_model(model), engine or deployment.engine
     load_engine(name)
@@ -49,7 +49,7 @@ def _vllm(deployment, model, hub_name, context_tokens):
         if wanted in _VLLM_ON_THE_FLY:
             words.append(f"--quantization {_VLLM_ON_THE_FLY[wanted]}")
         elif wanted in ("bf16", "fp16", "fp32"):
-            words.append(f"--dtype { {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}[wanted]}")
+            words.append(f"--dtype { {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}[wanted] }")
     if deployment.kv_dtype in ("fp8", "int8"):
         words.append("--kv-cache-dtype fp8")
     if context_tokens:

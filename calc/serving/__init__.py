@@ -1,0 +1,1 @@
+"""For many users: batches, loops, queues."""

@@ -20,6 +20,7 @@ class Service:
     """What users see: times as Durations, and the rate of the whole deployment.
 
     ``concurrency`` is how many requests are in flight, ``queued`` how many wait for memory.
+    ``mix`` keeps what continuous batching is made of; static batches have none.
     """
 
     ttft: Duration
@@ -29,6 +30,32 @@ class Service:
     output_tokens_per_s: object
     concurrency: object
     queued: object
+    mix: "Mix | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """Intermediate values of continuous batching: how prompts share steps with decodes.
+
+    A prompt comes in ``chunks``; ``arriving`` chunks of others fall into the
+    ``decode_steps`` of one generation, ``per_step`` of them into each of the ``share`` of
+    steps that carry any. ``mixed``, ``decode`` and ``own`` are the times of a step with
+    chunks, without, and with the first chunk of a request; the waits precede its first token.
+    """
+
+    chunks: object
+    chunk_tokens: object
+    budget_tokens: object
+    decode_steps: object
+    arriving: object
+    per_step: object
+    share: object
+    mixed: Duration
+    decode: Duration
+    own: Duration
+    residual_s: object
+    prefill_wait_s: object
+    queue_wait_s: object
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +108,123 @@ def request_rate(concurrency, latency_s):
     return concurrency / latency_s
 
 
+def token_rate(requests_per_s, tokens_per_request):
+    """Tokens per second of so many requests per second. [tokens/s]
+
+    Examples
+    --------
+    >>> token_rate(4.0, 256)
+    1024.0
+    """
+    return requests_per_s * tokens_per_request
+
+
+def prefill_chunks(prompt_tokens, budget_tokens):
+    """Chunks that a prompt is cut into by the token budget of a step.
+
+    Examples
+    --------
+    >>> prefill_chunks(10_000, 8192)
+    2
+    """
+    return ceil(prompt_tokens / budget_tokens)
+
+
+def decode_steps_of(output_tokens):
+    """Decode steps of one generation: the first token comes from prefill.
+
+    Examples
+    --------
+    >>> decode_steps_of(256), decode_steps_of(1)
+    (255, 1)
+    """
+    return maximum(output_tokens - 1, 1)
+
+
+def arriving_chunks(chunks, in_flight):
+    """Prompt chunks of the other requests during one generation.
+
+    Examples
+    --------
+    >>> arriving_chunks(2, 64)
+    126
+    """
+    return chunks * (in_flight - 1)
+
+
+def chunks_per_step(arriving, decode_steps, budget_tokens, chunk_tokens):
+    """Chunks in a step that carries any: one, or more where one does not keep up.
+
+    Examples
+    --------
+    >>> chunks_per_step(126, 255, 8192, 1024), chunks_per_step(510, 255, 8192, 1024)
+    (1.0, 2.0)
+    """
+    per_step = maximum(1.0, arriving / decode_steps)
+    return minimum(per_step, maximum(1.0, budget_tokens / chunk_tokens))
+
+
+def mixed_share(arriving, decode_steps, per_step):
+    """Share of the steps that carry prompt chunks. [1]
+
+    Examples
+    --------
+    >>> mixed_share(126, 252, 1.0)
+    0.5
+    """
+    return minimum(1.0, arriving / decode_steps / per_step)
+
+
+def mean_step(share, mixed: Duration, decode: Duration) -> Duration:
+    """Return the mean of steps with prompt chunks (a share of them) and without."""
+    return mixed.times(share) + decode.times(1 - share)
+
+
+def residual_wait_s(tpot_s, in_flight):
+    """Mean wait for the running step: half of it, if somebody else's runs. [s]
+
+    Examples
+    --------
+    >>> residual_wait_s(0.02, 2)
+    0.005
+    """
+    return tpot_s * (in_flight - 1) / in_flight / 2
+
+
+def prefill_wait_s(in_flight, chunks, mixed_s, per_step, unqueued_latency_s):
+    """Wait that the prefill rate enforces: N in flight cannot turn over faster than it. [s]
+
+    Examples
+    --------
+    >>> prefill_wait_s(100, 1, 0.05, 1.0, 4.0)
+    1.0
+    """
+    least_latency = in_flight * chunks * mixed_s / per_step
+    return maximum(0.0, least_latency - unqueued_latency_s)
+
+
+def queue_wait_s(queued, requests_per_s):
+    """Wait of those that find no room in memory (Little's law). [s]
+
+    Examples
+    --------
+    >>> queue_wait_s(10, 4.0)
+    2.5
+    """
+    return queued / requests_per_s
+
+
+def served_first_token(own: Duration, chunks, residual_s, prefill_wait) -> Duration:
+    """Return the time to first token of a request that has its place: own chunks and waits."""
+    waits = waiting("wait for the running step", residual_s) + waiting("wait for prefill", prefill_wait)
+    return own.times(chunks) + waits
+
+
+def queued_first_token(served: Duration, queue_wait) -> Duration:
+    """Return the time to first token with the wait for a place in memory before it."""
+    return served + waiting("queue for memory", queue_wait)
+
+
 def static_service(steps: Steps, load: Workload) -> Service:
     """Return the service of one batch: prefilled together, decoded to the end.
 
@@ -92,7 +236,7 @@ def static_service(steps: Steps, load: Workload) -> Service:
     tpot = steps.time(Sequences("decode", batch, 1, prompt + (output - 1) / 2))
     latency = e2e_latency_s(ttft.seconds, tpot.seconds, output)
     rate = request_rate(batch, latency)
-    return Service(ttft, tpot, latency, rate, rate * output, batch, 0)
+    return Service(ttft, tpot, latency, rate, token_rate(rate, output), batch, 0)
 
 
 def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
@@ -117,40 +261,38 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     """
     prompt, output = load.prompt_tokens, load.output_tokens
     budget = steps.deployment.max_batched_tokens or steps.engine.max_batched_tokens
-    chunks = ceil(prompt / budget)
+    chunks = prefill_chunks(prompt, budget)
     chunk = prompt / chunks
-    decode_steps = maximum(output - 1, 1)
+    decode_steps = decode_steps_of(output)
     decodes = Sequences("decode", in_flight, 1, prompt + (output - 1) / 2)
 
-    arriving = chunks * (in_flight - 1)  # prompt chunks of the others during one generation
-    per_step = maximum(1.0, arriving / decode_steps)
-    per_step = minimum(per_step, maximum(1.0, budget / chunk))
-    share = minimum(1.0, arriving / decode_steps / per_step)
-    mixed = steps.time(decodes, _chunks(per_step, chunk, prompt, chunks))
-    tpot = (mixed.times(share) + steps.time(decodes).times(1 - share)).merged()
+    arriving = arriving_chunks(chunks, in_flight)
+    per_step = chunks_per_step(arriving, decode_steps, budget, chunk)
+    share = mixed_share(arriving, decode_steps, per_step)
+    mixed, decode = steps.time(decodes, _chunks(per_step, chunk, prompt, chunks)), steps.time(decodes)
+    tpot = mean_step(share, mixed, decode).merged()
 
     others = Sequences("decode", in_flight - 1, 1, prompt + (output - 1) / 2)
-    own = steps.time(others, _chunks(1.0, chunk, prompt, chunks)).times(chunks)
-    residual = tpot.seconds * (in_flight - 1) / in_flight / 2
-    prefill_wait = _prefill_wait(per_step, chunks, mixed.seconds, in_flight, own.seconds + residual, tpot, output)
-    served = own + waiting("wait for the running step", residual) + waiting("wait for prefill", prefill_wait)
-    latency_in_service = e2e_latency_s(served.seconds, tpot.seconds, output)
-    rate = request_rate(in_flight, latency_in_service)
+    own = steps.time(others, _chunks(1.0, chunk, prompt, chunks))
+    residual = residual_wait_s(tpot.seconds, in_flight)
+    unqueued = e2e_latency_s(own.times(chunks).seconds + residual, tpot.seconds, output)
+    prefill_wait = prefill_wait_s(in_flight, chunks, mixed.seconds, per_step, unqueued)
+    served = served_first_token(own, chunks, residual, prefill_wait)
+    rate = request_rate(in_flight, e2e_latency_s(served.seconds, tpot.seconds, output))
     queued = maximum(0, wanted - in_flight)
-    ttft = (served + waiting("queue for memory", queued / rate)).merged()
+    queue_wait = queue_wait_s(queued, rate)
+    ttft = queued_first_token(served, queue_wait).merged()
     latency = e2e_latency_s(ttft.seconds, tpot.seconds, output)
-    return Service(ttft, tpot, latency, rate, rate * output, in_flight, queued)
+    mix = Mix(
+        chunks, chunk, budget, decode_steps, arriving, per_step, share,
+        mixed, decode, own, residual, prefill_wait, queue_wait,
+    )  # fmt: skip
+    return Service(ttft, tpot, latency, rate, token_rate(rate, output), in_flight, queued, mix)
 
 
 def _chunks(n_chunks, chunk, prompt, chunks) -> Sequences:
     """Prompt chunks in one step; on average half of the rest of the prompt is cached."""
     return Sequences("prefill", n_chunks, chunk, (prompt - chunk) / 2, sampled=n_chunks / chunks)
-
-
-def _prefill_wait(per_step, chunks, mixed_s, in_flight, unqueued_s, tpot: Duration, output):
-    """Wait that the prefill rate enforces: N in flight cannot turn over faster than it."""
-    least_latency = in_flight * chunks * mixed_s / per_step
-    return maximum(0.0, least_latency - e2e_latency_s(unqueued_s, tpot.seconds, output))
 
 
 def service_of(steps: Steps, load: Workload, limit) -> Service:

@@ -1,0 +1,1 @@
+"""What is given: devices, models, workloads, deployments, with their sources."""

@@ -68,7 +68,9 @@ class Deployment:
         except (TypeError, ValueError):
             share = np.asarray(np.nan)
         if not np.all((share > 0) & (share <= 1)):
-            raise SpecError(f"memory_utilization: {self.memory_utilization!r} is not allowed; allowed are 0 < share <= 1")
+            raise SpecError(
+                f"memory_utilization: {self.memory_utilization!r} is not allowed; allowed are 0 < share <= 1"
+            )
 
     @property
     def n_devices(self):

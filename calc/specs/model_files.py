@@ -61,8 +61,9 @@ def model_ids() -> list[str]:
 
 def _id_of_alias(alias: str, files: Mapping[str, Path]) -> str | None:
     """Return the model an alias names; only files that mention it are parsed."""
-    for model_id, text in _texts().items():
-        if alias in text and alias in (name.lower() for name in read_yaml(files[model_id]).get("aliases", ())):
+    for model_id in (name for name, text in _texts().items() if alias in text):
+        aliases = read_yaml(files[model_id]).get("aliases", ())
+        if alias in (name.lower() for name in aliases):
             return model_id
     return None
 
@@ -70,7 +71,8 @@ def _id_of_alias(alias: str, files: Mapping[str, Path]) -> str | None:
 @lru_cache(maxsize=1)
 def _texts() -> dict[str, str]:
     """Text of every shipped spec in lower case."""
-    return {name: path.read_text(encoding="utf-8").lower() for name, path in spec_files("model_specs").items()}
+    files = spec_files("model_specs")
+    return {name: path.read_text(encoding="utf-8").lower() for name, path in files.items()}
 
 
 def _alias_names(files: Mapping[str, Path]) -> list[str]:

@@ -33,7 +33,7 @@ def _formats() -> dict[str, WeightFormat]:
         WeightFormat("fp8-block", 8 + 32 / 128**2, "fp8", note="fp32 scale per 128x128 block"),
         WeightFormat("int8", 8, "int8", note="per-channel scales, under 0.01 bit"),
         WeightFormat("int4", 4 + 16 / 128, "bf16", note="GPTQ symmetric, groups of 128, fp16 scale"),
-        WeightFormat("int4-awq", 4 + 16 / 128 + 4 / 128, "bf16", note="AWQ, groups of 128, fp16 scale and zero"),
+        WeightFormat("int4-awq", 4 + 16 / 128 + 4 / 128, "bf16", note="AWQ, groups of 128, scale and zero"),
         WeightFormat("int4-g32", 4 + 16 / 32, "bf16", note="groups of 32, 16-bit scale"),
         WeightFormat("mxfp4", 4 + 8 / 32, "bf16", note="blocks of 32, 8-bit scale"),
         WeightFormat("nvfp4", 4 + 8 / 16, "fp4", note="blocks of 16, fp8 scale"),

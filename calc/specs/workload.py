@@ -20,7 +20,9 @@ def whole_number(name: str, value, least: int, most: float = 2**40):
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise SpecError(f"{name}: {value!r} is not a number; allowed are whole numbers from {least}") from None
+        raise SpecError(
+            f"{name}: {value!r} is not a number; allowed are whole numbers from {least}"
+        ) from None
     wrong = ~np.isfinite(array) | (array < least) | (array > most) | (array != np.floor(array))
     if np.any(wrong):
         first = array[wrong].flat[0] if array.ndim else value
@@ -61,12 +63,15 @@ class Workload:
 
     def __post_init__(self):
         if self.requests_per_s is not None:
-            raise SpecError("requests_per_s: open-loop load is not answered yet; allowed are concurrency or mode='max_load'")
+            allowed = "concurrency or mode='max_load'"
+            raise SpecError(f"requests_per_s: open-loop load is not answered yet; allowed are {allowed}")
         mode = self.mode or "closed_loop"
         if mode not in MODES:
             raise SpecError(f"mode: {mode!r} is not known; allowed are {', '.join(MODES)}")
         if mode == "max_load" and self.concurrency is not None:
-            raise SpecError(f"concurrency: {self.concurrency} contradicts mode 'max_load', which finds it from memory")
+            raise SpecError(
+                f"concurrency: {self.concurrency} contradicts mode 'max_load', which finds it from memory"
+            )
         put = object.__setattr__
         put(self, "mode", mode)
         put(self, "prompt_tokens", whole_number("prompt_tokens", self.prompt_tokens, 1, 2**30))

@@ -1,0 +1,1 @@
+"""How long: one operation, one collective, one step."""

@@ -88,12 +88,16 @@ def _calibration_from(path: Path) -> Calibration:
     ops = {}
     for kind, rows in data["ops"].items():
         facts = {
-            key: fact_from(row, sources, f"{path}: ops.{kind}.{key}") for key, row in rows.items() if key != "form"
+            key: fact_from(row, sources, f"{path}: ops.{kind}.{key}")
+            for key, row in rows.items()
+            if key != "form"
         }
         ratios = {_RATIOS[key]: fact.value for key, fact in facts.items() if key in _RATIOS}
         too_high = [key for key, fact in facts.items() if key in _RATIOS and not 0 < fact.value <= 1]
         if too_high:
-            raise SpecError(f"{path}: ops.{kind}.{too_high[0]}: {facts[too_high[0]].value} must be above 0 and at most 1")
+            raise SpecError(
+                f"{path}: ops.{kind}.{too_high[0]}: {facts[too_high[0]].value} must be above 0 and at most 1"
+            )
         ops[kind] = OpParameters(rows["form"], facts, facts["fixed"].value, **ratios)
     return Calibration(
         id=data["id"],

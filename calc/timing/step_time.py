@@ -37,7 +37,9 @@ class TimedOp:
 
     def times(self, factor) -> "TimedOp":
         """Return the same row counted ``factor`` times."""
-        scaled = (factor * part for part in (self.seconds, self.fixed_s, self.compute_s, self.memory_s, self.link_s))
+        scaled = (
+            factor * part for part in (self.seconds, self.fixed_s, self.compute_s, self.memory_s, self.link_s)
+        )
         return TimedOp(self.name, *scaled, op=self.op)
 
     def by_bound(self) -> dict[str, object]:
@@ -115,7 +117,9 @@ def waiting(name: str, seconds) -> Duration:
     return Duration((TimedOp(name, seconds, fixed_s=seconds),))
 
 
-def step_time(ops: list[Op], device: Device, calibration: Calibration, engine: Engine, n_sequences) -> Duration:
+def step_time(
+    ops: list[Op], device: Device, calibration: Calibration, engine: Engine, n_sequences
+) -> Duration:
     """Return the time of one step on one device, row by row.
 
     Parameters

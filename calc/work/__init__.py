@@ -1,0 +1,1 @@
+"""How much work: weights, caches and operations."""

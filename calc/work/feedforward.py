@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from calc.specs.errors import unknown_name
 from calc.specs.model import Part, Weight
-from calc.work.attention import step_tokens
+from calc.work.causal import step_tokens
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 
@@ -46,7 +46,7 @@ class Dense:
 
     def parameters(self) -> tuple[Weight, ...]:
         """Weights of one layer."""
-        up = [f"{self.name}.up_proj"] if not self.gated else [f"{self.name}.gate_proj", f"{self.name}.up_proj"]
+        up = [f"{self.name}.{name}" for name in (("gate_proj", "up_proj") if self.gated else ("up_proj",))]
         weights = [Weight(name, self.role, self.d_ff, self.d_model, split="out") for name in up]
         weights.append(Weight(f"{self.name}.down_proj", self.role, self.d_model, self.d_ff, split="in"))
         if self.bias:

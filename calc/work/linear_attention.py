@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from calc.specs.model import Weight
 from calc.specs.numeric import ceil, maximum
+from calc.work.causal import step_tokens
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 STATE_BYTES = 4  # engines and transformers keep recurrent states in fp32
@@ -79,16 +80,15 @@ class GatedDeltaNet:
 
     def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
         """Operations of one layer in one step on one device."""
-        tokens = sum(group.tokens for group in groups)
+        tokens = step_tokens(groups)
         key_heads, heads = self._heads(tp)
         values = heads * self.d_value
         conv = 2 * key_heads * self.d_key + values
+        mixed = tokens * conv
         return [
             gemm("linear_attention.in_proj", "attention", tokens, conv + values, self.d_model, precision),
             gemm("linear_attention.ba_proj", "attention", tokens, 2 * heads, self.d_model, precision),
-            elementwise(
-                "linear_attention.conv", tokens * conv, tokens * conv, precision, 2.0 * tokens * conv * self.d_conv
-            ),
+            elementwise("linear_attention.conv", mixed, mixed, precision, flops=2.0 * mixed * self.d_conv),
             *[self._core(group, heads, tp, precision) for group in groups],
             elementwise("linear_attention.gated_norm", 2 * tokens * values, tokens * values, precision),
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, values, precision),

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device
 from calc.specs.engine import Engine
-from calc.specs.model import ROLES, Model, Weight
+from calc.specs.model import ROLES, Model
 from calc.specs.numeric import floor, maximum, where
 from calc.specs.quantization import kv_bytes, stored_bits, weight_format
 from calc.specs.workload import Workload
 from calc.work.attention import attention
-from calc.work.feedforward import feedforward
 from calc.work.op import Precision
+from calc.work.parameters import weights
 from calc.work.sharding import parameters_per_device
 
 
@@ -61,6 +61,39 @@ def stored_bytes(parameters, bits):
     return parameters * bits / 8
 
 
+def usable_bytes(device_bytes, utilization):
+    """Bytes of a device's memory that the engine plans with. [byte]
+
+    Examples
+    --------
+    >>> usable_bytes(80e9, 0.9)
+    72000000000.0
+    """
+    return device_bytes * utilization
+
+
+def activation_peak_bytes(fixed_bytes, bytes_per_logit, sequences, vocab_size):
+    """Activation peak that an engine sets aside: the sampler's logits on top of a fixed part. [byte]
+
+    Examples
+    --------
+    >>> activation_peak_bytes(2**28, 14, 1024, 128256)
+    2107113472
+    """
+    return fixed_bytes + bytes_per_logit * sequences * vocab_size
+
+
+def request_tokens(prompt_tokens, output_tokens, block_tokens):
+    """Tokens a request is charged for: prompt and output in whole cache blocks. [tokens]
+
+    Examples
+    --------
+    >>> request_tokens(1000, 250, 16)
+    1264
+    """
+    return -floor(-(prompt_tokens + output_tokens) / block_tokens) * block_tokens
+
+
 def precision_of(model: Model, deployment: Deployment) -> Precision:
     """Return the formats a deployment runs in: bits per module class, cache, math."""
     name = deployment.weight_dtype or model.checkpoint.weight_dtype
@@ -76,23 +109,10 @@ def precision_of(model: Model, deployment: Deployment) -> Precision:
     )
 
 
-def model_weights(model: Model) -> list[tuple[Weight, int]]:
-    """Return every weight of a model with how often it occurs (next-token layers left out)."""
-    rows = [(weight, 1) for weight in model.outer]
-    for layer, count in model.distinct_layers:
-        parts = list(layer.norms)
-        if layer.attention:
-            parts += attention(layer.attention).parameters()
-        if layer.feedforward:
-            parts += feedforward(layer.feedforward).parameters()
-        rows += [(weight, count) for weight in parts]
-    return rows
-
-
 def weights_bytes_by_role(model: Model, precision: Precision, tp=1) -> dict[str, object]:
     """Return bytes of weights on one device by module class. [byte]"""
     totals: dict[str, object] = {}
-    for weight, count in model_weights(model):
+    for weight, count in weights(model):
         held = count * parameters_per_device(weight, tp)
         totals[weight.role] = totals.get(weight.role, 0.0) + stored_bytes(held, precision.bits[weight.role])
     return totals
@@ -231,17 +251,18 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
     """
     tp, precision = deployment.tp, precision_of(model, deployment)
     by_role = weights_bytes_by_role(model, precision, tp)
-    weights = sum(by_role.values())
+    stored = sum(by_role.values())
     share = deployment.memory_utilization
-    usable = device.memory_bytes * (engine.memory_utilization if share is None else share)
+    usable = usable_bytes(device.memory_bytes, engine.memory_utilization if share is None else share)
     sequences = deployment.max_sequences or engine.max_sequences
-    activation = engine.activation_fixed + engine.activation_per_logit * sequences * model.vocab_size
+    activation = activation_peak_bytes(
+        engine.activation_fixed, engine.activation_per_logit, sequences, model.vocab_size
+    )
     other = where(tp > 1, engine.non_torch_parallel, engine.non_torch_single)
-    pool = maximum(0.0, usable - weights - activation - other)
+    pool = maximum(0.0, usable - stored - activation - other)
 
-    block = engine.block_tokens
-    request_tokens = -floor(-(load.prompt_tokens + load.output_tokens) / block) * block
-    request = cache_bytes_per_sequence(model, request_tokens, precision.kv_bytes, tp)
+    tokens = request_tokens(load.prompt_tokens, load.output_tokens, engine.block_tokens)
+    request = cache_bytes_per_sequence(model, tokens, precision.kv_bytes, tp)
     most = pool / maximum(request, 1.0)
     limit = floor(maximum(0, most))
     limit = where(limit > sequences, sequences, limit)
@@ -255,13 +276,13 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
         n_devices=deployment.n_devices,
         device_bytes_per_device=device.memory_bytes,
         usable_bytes_per_device=usable,
-        weights_bytes_per_device=weights,
+        weights_bytes_per_device=stored,
         activation_bytes_per_device=activation,
         other_bytes_per_device=other,
         request_cache_bytes_per_device=request,
         held_concurrency=held,
         max_concurrency=most,
-        cache_tokens=floor(most * request_tokens),
+        cache_tokens=floor(most * tokens),
         weights_bytes_by_role=by_role,
         needed_requests=wanted,
     )

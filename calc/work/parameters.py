@@ -80,7 +80,7 @@ def mtp_parameters(model: Model) -> int:
     --------
     >>> from calc.specs.model_files import load_model
     >>> print(f"{mtp_parameters(load_model('deepseek-v3')):,}")
-    13,464,421,376
+    13,463,426,048
     """
     return sum(weight.parameters * count for weight, count in mtp_weights(model))
 
@@ -131,8 +131,8 @@ def active_parameters(model: Model, with_embedding: bool = True) -> int:
 
 
 def _input_embedding(model: Model) -> int:
-    tables = [weight for weight in model.outer if weight.role == "embedding"]
-    return sum(table.parameters for table in tables if not (model.tied_embeddings and table.name == "embed_tokens"))
+    head = "embed_tokens" if model.tied_embeddings else None
+    return sum(table.parameters for table in model.outer if table.role == "embedding" and table.name != head)
 
 
 def _by_role(rows: list[tuple[Weight, int]]) -> dict[str, int]:

@@ -44,4 +44,6 @@ def check_tp(model: Model, tp) -> None:
     for n_heads in head_counts(model):
         if np.any(n_heads % np.asarray(tp)):
             allowed = ", ".join(str(size) for size in tp_choices(model, range(1, 65)))
-            raise SpecError(f"tp: {tp} does not divide the {n_heads} attention heads of {model.id}; allowed are {allowed}")
+            raise SpecError(
+                f"tp: {tp} does not divide the {n_heads} attention heads of {model.id}; allowed are {allowed}"
+            )

@@ -26,7 +26,8 @@ def test_the_bill_is_the_same_whichever_tokens_it_is_put_on():
 
 def test_whole_devices_are_paid_for():
     one, eight = (
-        calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(tp=tp), usd_per_device_hour=3.0) for tp in (1, 8)
+        calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(tp=tp), usd_per_device_hour=3.0)
+        for tp in (1, 8)
     )
     assert eight.cost.usd_per_hour == 8 * one.cost.usd_per_hour == 24.0
 

@@ -60,7 +60,7 @@ def test_users_beyond_memory_queue_and_are_counted():
     assert e.service.concurrency == held
     assert e.service.queued == 64 - held
     assert e.requests_per_s * e.e2e_latency_s == pytest.approx(64)
-    assert dict((row[0], row[1]) for row in e.breakdown("ttft_s"))["queue for memory"] > 0
+    assert {name: seconds for name, seconds, _ in e.breakdown("ttft_s")}["queue for memory"] > 0
 
 
 def test_max_load_runs_as_many_as_memory_and_the_engine_hold():
@@ -96,7 +96,9 @@ def test_the_shortest_requests_have_finite_positive_times(output):
     output=st.integers(1, 2000),
     mode=st.sampled_from(["static", "closed_loop"]),
 )
-def test_more_users_never_make_a_token_faster_and_never_slow_the_whole(model, device, users, more, prompt, output, mode):
+def test_more_users_never_make_a_token_faster_and_never_slow_the_whole(
+    model, device, users, more, prompt, output, mode
+):
     load = {"prompt_tokens": prompt, "output_tokens": output, "mode": mode}
     few, many = (estimate(model, device, concurrency=n, **load) for n in (users, users + more))
     assert many.tpot_s >= few.tpot_s * (1 - 1e-9)
@@ -126,5 +128,9 @@ def test_arrays_give_what_scalars_give():
         for j, n in enumerate(users):
             one = estimate("llama-3.1-70b", tp=int(size), concurrency=int(n))
             for name in ("ttft_s", "tpot_s", "output_tokens_per_s", "e2e_latency_s"):
-                assert getattr(together, name)[i, j] == pytest.approx(getattr(one, name), rel=1e-12), (size, n, name)
+                assert getattr(together, name)[i, j] == pytest.approx(getattr(one, name), rel=1e-12), (
+                    size,
+                    n,
+                    name,
+                )
             assert together.bound[i, j] == one.bound

@@ -32,7 +32,9 @@ def test_arrays_give_what_scalars_give():
     ],
 )
 def test_the_topology_decides_the_bandwidth(device, world, expected_gb_per_s):
-    assert link_bytes_per_s(calc.load_device(device), world) == pytest.approx(expected_gb_per_s * 1e9, rel=0.01)
+    assert link_bytes_per_s(calc.load_device(device), world) == pytest.approx(
+        expected_gb_per_s * 1e9, rel=0.01
+    )
 
 
 def test_beyond_the_links_domain_the_network_counts():

@@ -10,7 +10,9 @@ import calc
 PEAK, BANDWIDTH = 989e12, 4.8e12
 
 
-@pytest.mark.parametrize(("tokens", "bound"), [(1, "memory"), (206, "memory"), (207, "compute"), (4096, "compute")])
+@pytest.mark.parametrize(
+    ("tokens", "bound"), [(1, "memory"), (206, "memory"), (207, "compute"), (4096, "compute")]
+)
 def test_weights_stop_being_the_limit_at_the_ridge(tokens, bound):
     """On an H200 in bf16, 989e12 / 4.8e12 = 206.04 tokens share one read of the weights."""
     params = 70e9

@@ -92,7 +92,9 @@ def test_rows_sum_to_the_step_and_shares_by_bound_sum_to_the_row(shape):
     batch = np.full(shape, 8.0) if shape else 8
     groups = (Sequences("decode", batch, 1, 1000), Sequences("prefill", 1, 512, 0))
     d = calc.load_device("h100-sxm")
-    duration = step_time(ops_of("llama-3.1-8b", groups, tp=2), d, calc.load_calibration(), load_engine("vllm"), batch)
+    duration = step_time(
+        ops_of("llama-3.1-8b", groups, tp=2), d, calc.load_calibration(), load_engine("vllm"), batch
+    )
     assert np.shape(duration.seconds) == shape
     assert np.allclose(sum(row.seconds for row in duration.merged().rows), duration.seconds, rtol=1e-12)
     assert np.allclose(sum(duration.by_bound().values()), duration.seconds, rtol=1e-12)

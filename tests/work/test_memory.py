@@ -60,7 +60,9 @@ def test_fp8_leaves_embedding_lm_head_and_norms_in_sixteen_bits():
     ("tp", "kv", "logged_gib", "logged_pool_gib", "logged_tokens"),
     [(2, None, 33.88, 37.28, 244_304), (4, None, 16.96, 54.09, 708_992)],
 )
-def test_the_budget_equals_what_vllm_logged_for_llama_70b_fp8(tp, kv, logged_gib, logged_pool_gib, logged_tokens):
+def test_the_budget_equals_what_vllm_logged_for_llama_70b_fp8(
+    tp, kv, logged_gib, logged_pool_gib, logged_tokens
+):
     """vLLM 0.19 start-up logs on H100 80GB at utilisation 0.95, llm-d-planner pull request 205."""
     m = memory(tp=tp, weight_dtype="fp8", kv_dtype=kv, memory_utilization=0.95)
     assert m.weights_bytes_per_device / GIB == pytest.approx(logged_gib, rel=0.01)
@@ -95,7 +97,9 @@ def test_kv_heads_are_copied_beyond_their_number_and_split_below():
     kv=st.sampled_from(["bf16", "fp8"]),
     mode=st.sampled_from(["closed_loop", "static"]),
 )
-def test_the_rows_of_memory_sum_to_what_the_device_reports_or_to_what_is_needed(tp, users, prompt, dtype, kv, mode):
+def test_the_rows_of_memory_sum_to_what_the_device_reports_or_to_what_is_needed(
+    tp, users, prompt, dtype, kv, mode
+):
     load = calc.Workload(prompt_tokens=prompt, output_tokens=64, concurrency=users, mode=mode)
     m = memory("llama-3.1-8b", load=load, tp=tp, weight_dtype=dtype, kv_dtype=kv)
     total = sum(size for _, size in m.breakdown())
@@ -111,5 +115,7 @@ def test_arrays_give_what_scalars_give():
     together = memory(tp=np.array([1, 2, 4, 8]))
     one_by_one = [memory(tp=tp) for tp in (1, 2, 4, 8)]
     for name in ("weights_bytes", "cache_pool_bytes", "shortfall_bytes", "max_concurrency", "cache_bytes"):
-        assert np.asarray(getattr(together, name)).tolist() == [float(getattr(m, name)) for m in one_by_one], name
+        assert np.asarray(getattr(together, name)).tolist() == [
+            float(getattr(m, name)) for m in one_by_one
+        ], name
     assert json.dumps(np.asarray(together.fits).tolist()) == "[false, true, true, true]"

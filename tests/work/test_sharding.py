@@ -10,7 +10,14 @@ from calc.work.sharding import check_tp, parameters_per_device, tp_choices
 
 @pytest.mark.parametrize(
     ("split", "tp", "share"),
-    [("none", 8, 1), ("out", 8, 1 / 8), ("in", 4, 1 / 4), ("kv", 4, 1 / 4), ("kv", 8, 1 / 8), ("kv", 16, 1 / 8)],
+    [
+        ("none", 8, 1),
+        ("out", 8, 1 / 8),
+        ("in", 4, 1 / 4),
+        ("kv", 4, 1 / 4),
+        ("kv", 8, 1 / 8),
+        ("kv", 16, 1 / 8),
+    ],
 )
 def test_a_rank_holds_its_share_and_copies_kv_heads_beyond_their_number(split, tp, share):
     weight = Weight("w", "attention", 1024, 512, split=split, kv_heads=8)
@@ -18,7 +25,9 @@ def test_a_rank_holds_its_share_and_copies_kv_heads_beyond_their_number(split, t
 
 
 def test_a_split_that_does_not_divide_the_heads_is_refused_with_the_allowed_ones():
-    with pytest.raises(calc.SpecError, match=r"tp: 3 does not divide the 64 attention heads .* 1, 2, 4, 8, 16, 32, 64"):
+    with pytest.raises(
+        calc.SpecError, match=r"tp: 3 does not divide the 64 attention heads .* 1, 2, 4, 8, 16, 32, 64"
+    ):
         check_tp(calc.load_model("llama-3.1-70b"), 3)
 
 

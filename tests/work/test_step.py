@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calc
-from calc.work.memory import model_weights, precision_of, weights_bytes_by_role
+from calc.work.memory import precision_of, weights_bytes_by_role
 from calc.work.op import Sequences
+from calc.work.parameters import weights
 from calc.work.step import step_ops
 
 
@@ -32,7 +33,9 @@ def test_a_decode_step_of_a_dense_model_does_two_flops_a_parameter_and_token():
     """2 N per token without the input embedding, plus attention over one token of context."""
     model = calc.load_model("llama-3.1-8b")
     matrices = sum(
-        count * weight.parameters for weight, count in model_weights(model) if weight.role not in ("embedding", "norm")
+        count * weight.parameters
+        for weight, count in weights(model)
+        if weight.role not in ("embedding", "norm")
     )
     gemms = [op for op in ops_of("llama-3.1-8b", decode(1, 0)) if op.kind == "gemm"]
     assert total(gemms, "flops") == 2 * matrices
@@ -69,7 +72,9 @@ def test_causal_prefill_visits_half_the_square():
 
 def test_chunked_prefill_does_the_same_attention_work_as_one_pass():
     def attention(*groups):
-        return total([op for op in ops_of("llama-3.1-8b", *groups) if op.kind == "prefill_attention"], "flops")
+        return total(
+            [op for op in ops_of("llama-3.1-8b", *groups) if op.kind == "prefill_attention"], "flops"
+        )
 
     parts = sum(attention(prefill(1, 256, past)) for past in range(0, 2048, 256))
     assert parts == attention(prefill(1, 2048))

@@ -98,7 +98,8 @@ def head_sizes(c: Fields, d_head: int = 0) -> dict[str, int]:
     if not width and d_model % n_heads:
         raise SpecError(f"{c.where}: hidden_size {d_model} is not a multiple of {n_heads} attention heads")
     check_groups(c, n_heads, n_kv_heads)
-    return {"d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": width or d_model // n_heads}
+    width = width or d_model // n_heads
+    return {"d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": width}
 
 
 def check_groups(c: Fields, n_heads: int, n_kv_heads: int) -> None:

@@ -10,12 +10,12 @@ from calc.specs.quantization import USUALLY_KEPT, Checkpoint
 #: stored dtype -> format that engines run it in (they halve a checkpoint kept in 32 bits)
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp16"}
 
-#: module class -> what its modules are called in checkpoints; # is a layer in the middle
+#: module class -> what its modules are called in a layer of a checkpoint
 _MODULES = {
-    "attention": ("model.layers.#.self_attn.o_proj", "model.layers.#.linear_attn.out_proj"),
-    "feedforward": ("model.layers.#.mlp.down_proj",),
-    "expert": ("model.layers.#.mlp.experts.0.down_proj", "model.layers.#.block_sparse_moe.experts.0.w2"),
-    "shared_expert": ("model.layers.#.mlp.shared_experts.down_proj", "model.layers.#.mlp.shared_expert.down_proj"),
+    "attention": ("self_attn.o_proj", "linear_attn.out_proj"),
+    "feedforward": ("mlp.down_proj",),
+    "expert": ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2"),
+    "shared_expert": ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
 }
 
 
@@ -96,7 +96,7 @@ def _integer(q: Fields, zeros: bool, bits_name: str = "bits") -> str:
 
 
 def _is_kept(role: str, patterns: list[str], layer: int) -> bool:
-    modules = [name.replace("#", str(layer)) for name in _MODULES[role]]
+    modules = [f"model.layers.{layer}.{name}" for name in _MODULES[role]]
     return any(_matches(pattern, module) for pattern in patterns for module in modules)
 
 
@@ -107,7 +107,7 @@ def _matches(pattern: str, module: str) -> bool:
             return re.match(pattern[3:], module) is not None
         except re.error:
             return False
-    # multimodal checkpoints nest the language model: ours are named as in a plain one
-    plain = pattern.replace("language_model.", "", 1) if "language_model." in pattern else pattern
-    plain = plain if plain.startswith(("model.", "*")) else f"model.{plain}" if plain.startswith("layers.") else plain
+    # multimodal checkpoints nest the language model: our modules are named as in a plain one
+    plain = pattern.replace("language_model.", "", 1)
+    plain = f"model.{plain}" if plain.startswith("layers.") else plain
     return fnmatch.fnmatchcase(module, plain) or fnmatch.fnmatchcase(module, f"{plain}.*")

@@ -92,7 +92,8 @@ def model_from_config(config: Mapping[str, Any], where: str = "config.json", **i
     family = c.text("model_type")
     if family in NOT_YET:
         known = ", ".join(sorted({*BUILDERS, *TOWERS}))
-        raise SpecError(f"{where}: model_type {family!r}: {NOT_YET[family]} are not counted yet; known are {known}")
+        missing = NOT_YET[family]
+        raise SpecError(f"{where}: model_type {family!r}: {missing} not counted yet; known are {known}")
     if family in TOWERS:
         fields = _with_tower(c, *TOWERS[family])
     elif family in BUILDERS:

@@ -1,6 +1,5 @@
 """Gemma 4: two shapes of attention, shared caches, per-layer embeddings, routed experts."""
 
-from calc.specs.errors import SpecError
 from calc.specs.hf_config.assemble import check_groups, dense, embedding, head_sizes, model_fields, norms
 from calc.specs.hf_config.fields import Fields, layer_kinds, n_layers_of
 from calc.specs.hf_config.llama_like import FOUR_NORMS, KINDS
@@ -16,7 +15,7 @@ def build_gemma4(c: Fields) -> dict:
     kinds = layer_kinds(c, n_layers, KINDS, lambda i: KINDS[(i + 1) % 6 != 0])
     n_shared = c.count("num_kv_shared_layers", default=0, least=0)
     if n_shared >= n_layers:
-        raise SpecError(f"{c.where}: num_kv_shared_layers {n_shared} leaves none of {n_layers} layers a cache")
+        raise c.wrong("num_kv_shared_layers", f"less than {n_layers}, the number of layers")
     d_model = c.count("hidden_size")
     width = c.count("hidden_size_per_layer_input", default=0, least=0)
     weights = norms(d_model, *FOUR_NORMS, *(("per_layer_input_norm",) if width else ()))

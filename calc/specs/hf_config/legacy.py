@@ -8,7 +8,8 @@ from calc.specs.model import Layer, Part, Weight
 
 def _plain(c: Fields, d_ff: int, bias: bool = True) -> Part:
     """Return an ungated feed-forward (GELU or ReLU: two matrices)."""
-    return Part.of("dense", d_model=c.count("hidden_size", "n_embd", "d_model"), d_ff=d_ff, gated=False, bias=bias)
+    d_model = c.count("hidden_size", "n_embd", "d_model")
+    return Part.of("dense", d_model=d_model, d_ff=d_ff, gated=False, bias=bias)
 
 
 def _positions(rows: int, width: int) -> Weight:
@@ -92,7 +93,8 @@ def build_mpt(c: Fields) -> dict:
     heads["n_kv_heads"] = attn.count("kv_n_heads", default=heads["n_heads"])
     check_groups(attn, heads["n_heads"], heads["n_kv_heads"])
     d_ff = c.count("expansion_ratio", default=4, most=64) * heads["d_model"]
-    return _repeated(c, Part.of("gqa", **heads), _plain(c, d_ff, bias=False), *TWO_NORMS, bias=False, tied=True)
+    feedforward = _plain(c, d_ff, bias=False)
+    return _repeated(c, Part.of("gqa", **heads), feedforward, *TWO_NORMS, bias=False, tied=True)
 
 
 def build_falcon(c: Fields) -> dict:
@@ -107,10 +109,9 @@ def build_falcon(c: Fields) -> dict:
     bias, parallel = c.flag("bias"), c.flag("parallel_attn", True)
     attention = Part.of("gqa", **heads, qkv_bias=bias, out_bias=bias)
     n_norms = c.count("num_ln_in_parallel_attn", default=2 if new or not parallel else 1, most=2)
-    d_ff = c.count("ffn_hidden_size", default=4 * heads["d_model"])
-    return _repeated(
-        c, attention, _plain(c, d_ff, bias), *TWO_NORMS[:n_norms], tied=True, parallel=parallel, max_context=2048
-    )
+    feedforward = _plain(c, c.count("ffn_hidden_size", default=4 * heads["d_model"]), bias)
+    more = {"tied": True, "parallel": parallel, "max_context": 2048}
+    return _repeated(c, attention, feedforward, *TWO_NORMS[:n_norms], **more)
 
 
 def build_phi(c: Fields) -> dict:

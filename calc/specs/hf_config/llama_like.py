@@ -8,6 +8,7 @@ from calc.specs.hf_config.fields import Fields, layer_kinds, n_layers_of
 from calc.specs.model import Layer, Part
 
 TWO_NORMS = ("input_norm", "post_attention_norm")
+AFTER_NORMS = ("post_attention_norm", "post_feedforward_norm")
 FOUR_NORMS = (*TWO_NORMS, "pre_feedforward_norm", "post_feedforward_norm")
 KINDS = ("full_attention", "sliding_attention")
 
@@ -47,10 +48,8 @@ STYLES = {
     "mimo": Style(qkv_bias=True, window="upper"),
     "qwen3": Style(qk_norm="head", d_head=128, window="upper"),
     "qwen3_moe": Style(qk_norm="head", window="upper"),
-    "olmo2": Style(qk_norm="all", norms=("post_attention_norm", "post_feedforward_norm")),
-    "olmo3": Style(
-        qk_norm="all", norms=("post_attention_norm", "post_feedforward_norm"), window="interleaved", full_every=4
-    ),
+    "olmo2": Style(qk_norm="all", norms=AFTER_NORMS),
+    "olmo3": Style(qk_norm="all", norms=AFTER_NORMS, window="interleaved", full_every=4),
     "gemma": Style(tied=True, d_head=256),
     "gemma2": Style(tied=True, d_head=256, norms=FOUR_NORMS, window="interleaved", full_every=2),
     "gemma3_text": Style(
@@ -58,7 +57,7 @@ STYLES = {
     ),
     "cohere": Style(tied=True, norms=("input_norm",), parallel=True),
     "cohere2": Style(tied=True, norms=("input_norm",), parallel=True, window="interleaved", full_every=4),
-    "minimax_m2": Style(qk_norm="all", window=""),
+    "minimax_m2": Style(qk_norm="all"),
     "gpt_oss": Style(sinks=True, window="interleaved", full_every=2),
     "glm4_moe": Style(attention_bias="qkv"),
     "olmoe": Style(qk_norm="all"),
@@ -81,9 +80,8 @@ def build_with(c: Fields, style: Style, feedforward: Callable[[int], Part], **mo
     """Return the Model fields of a config with a style and a feed-forward for each layer."""
     d_model = c.count("hidden_size")
     weights = norms(d_model, *style.norms)
-    layers = [
-        Layer(attention, feedforward(i), weights, style.parallel) for i, attention in enumerate(attentions(c, style))
-    ]
+    parts = enumerate(attentions(c, style))
+    layers = [Layer(part, feedforward(i), weights, style.parallel) for i, part in parts]
     n_mtp = c.count("num_nextn_predict_layers", default=0, least=0, most=16)
     if n_mtp and "mtp" not in more:
         more |= {"mtp": (layers[-1],) * n_mtp, "mtp_outer": mtp_outer(d_model, layers=n_mtp)}
@@ -120,7 +118,8 @@ def layer_windows(c: Fields, style: Style) -> list[int | None]:
         return [None] * n_layers
     if style.window == "upper" and not c.flag("use_sliding_window"):
         return [None] * n_layers
-    full_every = c.count("sliding_window_pattern", "_sliding_window_pattern", default=style.full_every, least=0)
+    names = ("sliding_window_pattern", "_sliding_window_pattern")
+    full_every = c.count(*names, default=style.full_every, least=0)
     first = c.count("max_window_layers", default=0, least=0)
 
     def rule(i: int) -> str:

@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from calc.specs.hf_config.assemble import check_groups, check_top_k, dense, head_sizes, model_fields, mtp_outer, norms
+from calc.specs.hf_config.assemble import (
+    check_groups,
+    check_top_k,
+    dense,
+    head_sizes,
+    model_fields,
+    mtp_outer,
+    norms,
+)
 from calc.specs.hf_config.fields import Fields, layer_kinds, n_layers_of
 from calc.specs.hf_config.llama_like import KINDS, STYLES, TWO_NORMS, build_with
 from calc.specs.model import Layer, Part
@@ -97,9 +105,9 @@ def build_llama4(c: Fields) -> dict:
     d_expert = c.count("intermediate_size")
     routed = experts(c, d_expert, d_shared=d_expert)
     plain = dense(c, c.count("intermediate_size_mlp", default=d_expert))
-    local = c.per_layer("no_rope_layers", n_layers, _SPARSE) or [int((i + 1) % 4 != 0) for i in range(n_layers)]
+    local = c.per_layer("no_rope_layers", n_layers, _SPARSE)
     names = ("full_attention", "chunked_attention")
-    kinds = layer_kinds(c, n_layers, names, lambda i: names[local[i]])
+    kinds = layer_kinds(c, n_layers, names, lambda i: names[local[i] if local else (i + 1) % 4 != 0])
     bias = c.flag("attention_bias")
     sizes = head_sizes(c) | {"qkv_bias": bias, "out_bias": bias}
     chunk = c.count("attention_chunk_size", default=8192, most=10**9)

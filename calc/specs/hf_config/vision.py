@@ -15,6 +15,10 @@ def _layer_norm(name: str, width: int, copies: int = 1) -> tuple[Weight, ...]:
     return _linear(name, width, 1, copies)
 
 
+def _text_width(c: Fields) -> int:
+    return c.section("text_config").count("hidden_size")
+
+
 def _blocks(d: int, d_ff: int, depth: int) -> tuple[Weight, ...]:
     """Return plain transformer blocks: fused qkv, output, two-layer MLP, two LayerNorms."""
     return (
@@ -30,7 +34,8 @@ def qwen3_vl(c: Fields) -> tuple[Weight, ...]:
     """Qwen3-VL and Qwen3.5: patches in space and time, mergers, deep-stack mergers."""
     v = c.section("vision_config")
     d, d_ff, depth = v.count("hidden_size"), v.count("intermediate_size"), v.count("depth", most=_LAYERS)
-    patch = v.count("in_channels", default=3) * v.count("temporal_patch_size", default=2) * v.count("patch_size") ** 2
+    frames = v.count("in_channels", default=3) * v.count("temporal_patch_size", default=2)
+    patch = frames * v.count("patch_size") ** 2
     merged = d * v.count("spatial_merge_size", default=2) ** 2
     out = v.count("out_hidden_size")
     deep = len(v.counts("deepstack_visual_indexes", []))
@@ -58,13 +63,14 @@ def siglip(c: Fields) -> tuple[Weight, ...]:
         *_layer_norm("post_norm", d),
         Weight("vision.projector.norm", "vision", d),
     )
-    return (*weights, *_linear("projector", c.section("text_config").count("hidden_size"), d, bias=False))
+    return (*weights, *_linear("projector", _text_width(c), d, bias=False))
 
 
 def gemma4(c: Fields) -> tuple[Weight, ...]:
     """Gemma 4: gated blocks without biases, norms of queries and keys, a two-axis position table."""
     v = c.section("vision_config")
-    d, d_ff, depth = v.count("hidden_size"), v.count("intermediate_size"), v.count("num_hidden_layers", most=_LAYERS)
+    d, d_ff = v.count("hidden_size"), v.count("intermediate_size")
+    depth = v.count("num_hidden_layers", most=_LAYERS)
     n_heads, d_head = v.count("num_attention_heads"), v.count("head_dim")
     kv = v.count("num_key_value_heads", default=n_heads) * d_head
     return (
@@ -76,7 +82,7 @@ def gemma4(c: Fields) -> tuple[Weight, ...]:
         *_linear("blocks.mlp", d_ff, d, 3 * depth, bias=False),
         *_linear("blocks.qk_norm", d_head, 1, 2 * depth, bias=False),
         *_linear("blocks.norm", d, 1, 4 * depth, bias=False),
-        *_linear("projector", c.section("text_config").count("hidden_size"), d, bias=False),
+        *_linear("projector", _text_width(c), d, bias=False),
     )
 
 
@@ -99,7 +105,7 @@ def kimi(c: Fields) -> tuple[Weight, ...]:
         *_layer_norm("post_norm", d),
         *_layer_norm("projector.norm", v.count("mm_hidden_size", default=d)),
         *_linear("projector.in_proj", merged, merged),
-        *_linear("projector.out_proj", c.section("text_config").count("hidden_size"), merged),
+        *_linear("projector.out_proj", _text_width(c), merged),
     )
 
 
@@ -118,5 +124,5 @@ def llama4(c: Fields) -> tuple[Weight, ...]:
         *_blocks(d, d_ff, depth),
         *_linear("adapter.fc1", d_in, d_ff, bias=False),
         *_linear("adapter.fc2", d_out, d_out, bias=False),
-        *_linear("projector", c.section("text_config").count("hidden_size"), v.count("vision_output_dim"), bias=False),
+        *_linear("projector", _text_width(c), v.count("vision_output_dim"), bias=False),
     )

@@ -4,7 +4,15 @@ import calc
 
 
 def _models():
-    header = ["id", "name", "parameters", "active_parameters", "cache_bytes_per_token", "weight_dtype", "max_context_tokens"]
+    header = [
+        "id",
+        "name",
+        "parameters",
+        "active_parameters",
+        "cache_bytes_per_token",
+        "weight_dtype",
+        "max_context_tokens",
+    ]
     rows = []
     for model_id in calc.model_ids():
         m = calc.load_model(model_id)
@@ -13,7 +21,16 @@ def _models():
             calc.cache_bytes_per_token(m), m.checkpoint.weight_dtype, m.max_context_tokens,
         ])  # fmt: skip
     shown = [
-        [r[0], r[1], f"{r[2] / 1e9:,.2f} B", f"{r[3] / 1e9:,.2f} B", f"{r[4] / 1e3:,.1f} kB", r[5], f"{r[6]:,}"] for r in rows
+        [
+            r[0],
+            r[1],
+            f"{r[2] / 1e9:,.2f} B",
+            f"{r[3] / 1e9:,.2f} B",
+            f"{r[4] / 1e3:,.1f} kB",
+            r[5],
+            f"{r[6]:,}",
+        ]
+        for r in rows
     ]
     names = ["id", "name", "parameters", "active", "cache/token", "weights", "max context"]
     return header, rows, (names, shown, (2, 3, 4, 6))
@@ -40,8 +57,8 @@ def _devices():
         return "-" if value is None else f"{value / unit:,.{digits}f}"
 
     shown = [
-        [r[0], r[1], scaled(r[2], 1e9, 1), scaled(r[3], 1e9), scaled(r[4], 1e12), scaled(r[5], 1e12), scaled(r[6], 1e9),
-         scaled(r[8], 1, 2), r[7]]
+        [*r[:2], scaled(r[2], 1e9, 1), scaled(r[3], 1e9), scaled(r[4], 1e12), scaled(r[5], 1e12),
+         scaled(r[6], 1e9), scaled(r[8], 1, 2), r[7]]
         for r in rows
     ]  # fmt: skip
     names = ["id", "name", "GB", "GB/s", "bf16 TFLOP/s", "fp8 TFLOP/s", "link GB/s", "USD/h", "status"]
@@ -78,7 +95,11 @@ def show(name: str, with_sources: bool) -> tuple[str, dict, list[str], list[list
     SpecError
         If no device, model or engine has the name.
     """
-    for load, describe in ((calc.load_device, _device), (calc.load_model, _model), (calc.load_engine, _engine)):
+    for load, describe in (
+        (calc.load_device, _device),
+        (calc.load_model, _model),
+        (calc.load_engine, _engine),
+    ):
         try:
             thing = load(name)
         except calc.SpecError as error:
@@ -91,7 +112,11 @@ def show(name: str, with_sources: bool) -> tuple[str, dict, list[str], list[list
 
 
 def _device(d):
-    return f"{d.name} ({d.id}), {d.status}", d.facts(), {"architecture": d.architecture, "link": d.link.name, "topology": d.link.topology}
+    return (
+        f"{d.name} ({d.id}), {d.status}",
+        d.facts(),
+        {"architecture": d.architecture, "link": d.link.name, "topology": d.link.topology},
+    )
 
 
 def _engine(e):
@@ -126,13 +151,19 @@ def _shown(thing, title, facts, extra, with_sources):
         rows.append(row)
         if with_sources:
             rows += [
-                ["  not taken", f"{other['value']:,} {other['unit']}", "", str(other.get("source", "")), other["reason"]]
+                [
+                    "  not taken",
+                    f"{other['value']:,} {other['unit']}",
+                    "",
+                    str(other.get("source", "")),
+                    other["reason"],
+                ]
                 for other in fact.alternatives
             ]
     record = {
         "id": thing.id,
         "name": thing.name,
-        **{key: value for key, value in extra.items()},
+        **extra,
         "facts": {key: _fact_record(fact) for key, fact in facts.items()},
     }
     return title, record, header, rows

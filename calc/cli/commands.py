@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         return _validate(arguments[1:])
     args = _parser().parse_args(arguments)
     try:
-        text, code = args.run(args)
-        _write(text, args.out)
+        output, code = args.run(args)
+        _write(output, args.out)
         return code
     except calc.SpecError as error:
         print(f"ullage: {' '.join(str(error).split())}", file=sys.stderr)
@@ -46,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _write(text: str, out: str | None) -> None:
+def _write(output: str, out: str | None) -> None:
     if out is None:
-        print(text, flush=True)
+        print(output, flush=True)
         return
     try:
-        Path(out).write_text(text + "\n", encoding="utf-8")
+        Path(out).write_text(output + "\n", encoding="utf-8")
     except OSError as error:
         raise calc.SpecError(f"-o: {out} cannot be written ({error.strerror})") from None
 
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ullage",
         description="Does this model fit, how fast will it serve, what does it cost - from first principles.",
-        epilog="example: ullage plan --model llama-3.1-70b --device h100-sxm --users 64 --prompt 1k --output 256",
+        epilog="example: ullage plan --model llama-3.1-70b --device h100-sxm --users 64 --prompt 1k",
     )
     parser.add_argument("--version", action="version", version=f"ullage {calc.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
@@ -86,31 +86,45 @@ def _command(commands, name: str, help_text: str, example: str, run) -> argparse
 
 def _add_scenario(parser, users_default: int = 1) -> None:
     scenario = parser.add_argument_group("scenario")
-    scenario.add_argument("--model", required=True, help="id, Hugging Face name, or path of a config.json or spec")
+    scenario.add_argument(
+        "--model", required=True, help="id, Hugging Face name, or path of a config.json or spec"
+    )
     scenario.add_argument("--device", required=True, help="id, or path of a device .yaml")
     scenario.add_argument("--users", default=None, metavar="N", help="requests in flight (default 1)")
     scenario.add_argument("--prompt", default="1k", metavar="TOKENS", help="prompt tokens, e.g. 1k (default)")
     scenario.add_argument("--output", default="256", metavar="TOKENS", help="output tokens (default 256)")
     scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
-                          help="continuous batching (default), one static batch, or as many as memory holds")  # fmt: skip
+                          help="continuous batching (default), one batch, or all memory holds")  # fmt: skip
     scenario.add_argument("--engine", default="vllm", help="serving engine (default vllm)")
     scenario.add_argument("--tp", default=None, metavar="N", help="tensor-parallel devices")
-    scenario.add_argument("--weights", default=None, metavar="DTYPE", help="weight format (default: the checkpoint's)")
+    scenario.add_argument(
+        "--weights", default=None, metavar="DTYPE", help="weight format (default: the checkpoint's)"
+    )
     scenario.add_argument("--kv", default=None, metavar="DTYPE", help="cache format (default bf16)")
-    scenario.add_argument("--memory-utilization", default=None, metavar="SHARE", help="share of device memory in use")
+    scenario.add_argument(
+        "--memory-utilization", default=None, metavar="SHARE", help="share of device memory in use"
+    )
     scenario.add_argument("--max-sequences", default=None, metavar="N", help="scheduler limit on sequences")
-    scenario.add_argument("--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step")
+    scenario.add_argument(
+        "--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step"
+    )
     scenario.add_argument("--calibration", default="default", help="kernel efficiencies: id or path")
     scenario.add_argument("--price", default=None, metavar="USD", help="your price per device-hour")
-    scenario.add_argument("--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market")
+    scenario.add_argument(
+        "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"
+    )
     slo = parser.add_argument_group("limits on mean times")
     slo.add_argument("--ttft", default=None, metavar="TIME", help="time to first token, e.g. 2s")
     slo.add_argument("--tpot", default=None, metavar="TIME", help="time per output token, e.g. 50ms")
 
 
 def _add_plan(commands) -> None:
-    example = "ullage plan --model llama-3.1-70b --device h100-sxm --users 64 --prompt 1k --output 256 --tpot 50ms"
-    _add_scenario(_command(commands, "plan", "find the fewest devices that fit and keep the limits", example, _plan))
+    example = (
+        "ullage plan --model llama-3.1-70b --device h100-sxm --users 64 --prompt 1k --output 256 --tpot 50ms"
+    )
+    _add_scenario(
+        _command(commands, "plan", "find the fewest devices that fit and keep the limits", example, _plan)
+    )
 
 
 def _add_estimate(commands) -> None:
@@ -121,7 +135,9 @@ def _add_estimate(commands) -> None:
 def _add_explain(commands) -> None:
     example = "ullage explain tpot_s --model llama-3.1-70b --device h100-sxm --tp 4"
     parser = _command(commands, "explain", "show where a number comes from", example, _explain)
-    parser.add_argument("metric", help="tpot_s, ttft_s, weights_bytes, cache_bytes, usd_per_mtok_output, n_devices ...")
+    parser.add_argument(
+        "metric", help="tpot_s, ttft_s, weights_bytes, cache_bytes, usd_per_mtok_output, n_devices ..."
+    )
     _add_scenario(parser)
 
 
@@ -142,19 +158,19 @@ def _add_serve(commands) -> None:
     parser.add_argument("--port", default="8501", help="port (default 8501)")
 
 
-def _number(name: str, text: str | None) -> float | None:
-    if text is None:
+def _number(name: str, given: str | None) -> float | None:
+    if given is None:
         return None
     try:
-        return float(text)
+        return float(given)
     except ValueError:
-        raise calc.SpecError(f"{name}: {text!r} is not a number") from None
+        raise calc.SpecError(f"{name}: {given!r} is not a number") from None
 
 
-def _whole(name: str, text: str | None) -> int | None:
-    value = _number(name, text)
+def _whole(name: str, given: str | None) -> int | None:
+    value = _number(name, given)
     if value is not None and (not value == value or abs(value) > 1e12 or value != int(value)):
-        raise calc.SpecError(f"{name}: {text!r} is not a whole number")
+        raise calc.SpecError(f"{name}: {given!r} is not a whole number")
     return None if value is None else int(value)
 
 
@@ -187,42 +203,45 @@ def _scenario(args) -> dict:
 
 
 def _slo(args) -> "calc.SLO":
-    times = {"ttft_s": ("--ttft", args.ttft), "tpot_s": ("--tpot", args.tpot)}
-    return calc.SLO(**{key: None if text is None else calc.parse_seconds(text, flag) for key, (flag, text) in times.items()})
+    limits = {"ttft_s": ("--ttft", args.ttft), "tpot_s": ("--tpot", args.tpot)}
+    given = {
+        key: calc.parse_seconds(value, flag) for key, (flag, value) in limits.items() if value is not None
+    }
+    return calc.SLO(**given)
 
 
 def _estimate(args):
-    from calc import cli_text
+    from calc.cli import text
 
     slo = _slo(args)
     e = calc.estimate(**_scenario(args))
     code = 0 if e.meets(slo) else 1
     if args.json:
-        return cli_text.as_json({**e.to_dict(), "meets": code == 0}), code
+        return text.as_json({**e.to_dict(), "meets": code == 0}), code
     if args.csv:
-        row = cli_text.flat(e.to_dict())
-        return cli_text.as_csv(list(row), [list(row.values())]), code
-    return cli_text.report(e), code
+        row = text.flat(e.to_dict())
+        return text.as_csv(list(row), [list(row.values())]), code
+    return text.report(e), code
 
 
 def _plan(args):
-    from calc import cli_text
+    from calc.cli import text
 
     result = calc.plan(**_scenario(args), slo=_slo(args), tp=_whole("--tp", args.tp))
     e, code = result.estimate, 0 if result.meets else 1
     rejected = [{"n_devices": n, "reason": why} for n, why in result.rejected]
     if args.json:
         record = {**e.to_dict(), "meets": result.meets, "rejected": rejected, "launch": _launch(e)}
-        return cli_text.as_json(record), code
+        return text.as_json(record), code
     if args.csv:
-        row = {"meets": result.meets, **cli_text.flat(e.to_dict())}
-        return cli_text.as_csv(list(row), [list(row.values())]), code
+        row = {"meets": result.meets, **text.flat(e.to_dict())}
+        return text.as_csv(list(row), [list(row.values())]), code
     lines = [f"{n} x {e.device.id}: no, {why}" for n, why in result.rejected]
     if result.meets:
         lines.append(f"{e.n_devices} x {e.device.id}: yes")
     else:
         lines.append(f"none of the sizes tried is enough; shown is {e.n_devices} x {e.device.id}")
-    lines += ["", cli_text.report(e)]
+    lines += ["", text.report(e)]
     if result.meets:
         lines += ["", _launch(e) or f"(no server command for engine {e.engine.id})"]
     return "\n".join(lines), code
@@ -238,37 +257,39 @@ def _launch(e) -> str | None:
 
 
 def _explain(args):
-    from calc import cli_text
+    from calc.cli import text
 
     explanation = calc.explain(calc.estimate(**_scenario(args)), args.metric)
     if args.json:
-        return cli_text.as_json(explanation.to_dict()), 0
+        return text.as_json(explanation.to_dict()), 0
     if args.csv:
         rows = [[t.symbol, t.name, t.value, t.unit, t.kind, t.source] for t in explanation.terms]
-        return cli_text.as_csv(["symbol", "name", "value", "unit", "kind", "source"], rows), 0
+        return text.as_csv(["symbol", "name", "value", "unit", "kind", "source"], rows), 0
     return explanation.to_text(), 0
 
 
 def _list(args):
-    from calc import cli_list, cli_text
+    from calc.cli import lists, text
 
-    header, rows, shown = cli_list.LISTS[args.what]()
+    header, rows, shown = lists.LISTS[args.what]()
     if args.json:
-        return cli_text.as_json({"schema_version": 1, args.what: [dict(zip(header, row, strict=True)) for row in rows]}), 0
+        return text.as_json(
+            {"schema_version": 1, args.what: [dict(zip(header, row, strict=True)) for row in rows]}
+        ), 0
     if args.csv:
-        return cli_text.as_csv(header, rows), 0
-    return cli_text.table(*shown), 0
+        return text.as_csv(header, rows), 0
+    return text.table(*shown), 0
 
 
 def _show(args):
-    from calc import cli_list, cli_text
+    from calc.cli import lists, text
 
-    title, record, header, rows = cli_list.show(args.name, args.sources)
+    title, record, header, rows = lists.show(args.name, args.sources)
     if args.json:
-        return cli_text.as_json({"schema_version": 1, **record}), 0
+        return text.as_json({"schema_version": 1, **record}), 0
     if args.csv:
-        return cli_text.as_csv(header, rows), 0
-    return f"{title}\n\n{cli_text.table(header, rows)}", 0
+        return text.as_csv(header, rows), 0
+    return f"{title}\n\n{text.table(header, rows)}", 0
 
 
 def _serve(args):
@@ -276,7 +297,9 @@ def _serve(args):
     import subprocess
 
     if importlib.util.find_spec("streamlit") is None:
-        raise calc.SpecError("serve: the dashboard needs streamlit and plotly; install them with: pip install 'ullage[app]'")
+        raise calc.SpecError(
+            "serve: the dashboard needs streamlit and plotly; install them with: pip install 'ullage[app]'"
+        )
     app = importlib.util.find_spec("app")
     if app is None or app.origin is None:
         raise calc.SpecError("serve: app.py was not found beside the package")

@@ -80,11 +80,10 @@ def scenario_line(e) -> str:
     """Return one line that names the scenario."""
     load = e.workload
     users = "max load" if load.mode == "max_load" else f"{load.concurrency} users"
-    kv = e.deployment.kv_dtype or "bf16"
-    return (
-        f"{e.model.name} ({e.weight_dtype}, {kv} cache) on {e.n_devices} x {e.device.name}, tp {e.deployment.tp}, "
-        f"{e.engine.name}; {users}, {load.prompt_tokens} prompt + {load.output_tokens} output tokens, {load.mode}"
-    )
+    formats = f"{e.weight_dtype} weights, {e.deployment.kv_dtype or 'bf16'} cache"
+    place = f"{e.n_devices} x {e.device.name}, tp {e.deployment.tp}, {e.engine.name}"
+    lengths = f"{load.prompt_tokens} prompt + {load.output_tokens} output tokens, {load.mode}"
+    return f"{e.model.name} ({formats}) on {place}\n{users}, {lengths}"
 
 
 def memory_table(e) -> str:
@@ -124,26 +123,30 @@ def cost_lines(e) -> list[str]:
     if price is not None:
         stale = ", over 180 days old" if price.is_stale() else ""
         origin = f"{price.provider} {price.term}, seen {price.fact.date}{stale}"
+    tokens = {
+        "output tokens": c.usd_per_mtok_output,
+        "input tokens": c.usd_per_mtok_input,
+        "of both": c.usd_per_mtok,
+    }
+    devices = f"{e.n_devices} x {c.usd_per_device_hour:.2f}, {origin}"
     return [
-        f"cost: {c.usd_per_hour:.2f} USD/h ({e.n_devices} x {c.usd_per_device_hour:.2f}, {origin}), fully used",
-        f"      {c.usd_per_mtok_output:.3f} USD per million output tokens (whole bill), "
-        f"{c.usd_per_mtok_input:.3f} per million input tokens (whole bill), {c.usd_per_mtok:.3f} per million of both",
+        f"cost: {c.usd_per_hour:.2f} USD/h, fully used ({devices})",
+        "the whole bill per million: " + ", ".join(f"{usd:.3f} USD {name}" for name, usd in tokens.items()),
     ]
 
 
 def report(e) -> str:
     """Return the report of one scenario for people."""
+    request = e.workload.prompt_tokens + e.workload.output_tokens
     memory, parts = e.memory, [scenario_line(e), "", e.fit_sentence()]
     if e.fits:
         parts += [
             f"GPU KV cache size: {int(memory.cache_tokens):,} tokens",
-            f"Maximum concurrency for {e.workload.prompt_tokens + e.workload.output_tokens:,} tokens per request: "
-            f"{memory.max_concurrency:.2f}x",
+            f"Maximum concurrency for {request:,} tokens per request: {memory.max_concurrency:.2f}x",
         ]
         if e.service.queued:
-            parts.append(
-                f"only {e.service.concurrency:,.0f} of {e.workload.concurrency:,} users run at once; the others queue"
-            )
+            held, asked = e.service.concurrency, e.workload.concurrency
+            parts.append(f"only {held:,.0f} of {asked:,} users run at once; the others queue")
     parts += ["", memory_table(e), ""]
     if e.fits:
         parts += [speed_table(e), f"limited by: {e.bound}", *_trust(e), "", *cost_lines(e)]

@@ -1,0 +1,5 @@
+"""The command line: ``ullage plan | estimate | explain | list | show | serve | validate``."""
+
+from calc.cli.commands import main
+
+__all__ = ["main"]
