@@ -36,27 +36,28 @@ def memory_rows(estimate: calc.Estimate) -> list[tuple[str, float]]:
     return rows if estimate.fits else rows[:-1]
 
 
-def memory_figure(estimate: calc.Estimate) -> go.Figure:
+def memory_figure(estimate: calc.Estimate, dark: bool = False) -> go.Figure:
     """Return one device's memory as a stacked bar, with the limits it has to stay under."""
     memory = estimate.memory
     device = memory.device_bytes_per_device / BYTES_PER_GB
     usable = memory.usable_bytes_per_device / BYTES_PER_GB
-    rows = memory_rows(estimate)
-    longest = max(device, sum(value for _, value in rows) / BYTES_PER_GB)
+    rows = [(label, value) for label, value in memory_rows(estimate) if value]
+    needed = sum(value for _, value in rows) / BYTES_PER_GB
+    longest = max(device, needed)
     figure = go.Figure()
     start = 0.0
     for label, value in rows:
-        width = value / BYTES_PER_GB
-        figure.add_bar(**_segment(label, value))
-        if width > LABEL_FROM_SHARE * longest:
-            ink = _STYLES[label][2]
-            figure.add_annotation(
-                x=start + width / 2, y=0, text=f"{label}<br>{calc.format_bytes(value)}", showarrow=False,
-                font={"size": FONT_SIZE} | ({"color": ink} if ink else {}),
-            )  # fmt: skip
-        start += width
+        end = start + value / BYTES_PER_GB
+        fill, hatch, ink = _STYLES[label]
+        _segment(figure, start, end, f"{label} {calc.format_bytes(value)}", fill, hatch, GREY)
+        if end - start > LABEL_FROM_SHARE * longest:
+            middle = (start + (end if estimate.fits else min(end, usable))) / 2
+            text = f"{label}<br>{calc.format_bytes(value)}"
+            figure.add_annotation(x=middle, y=0, text=text, showarrow=False, font_color=ink)
+        start = end
     if not estimate.fits:
-        figure.add_vrect(usable, longest, fillcolor=VERMILLION, opacity=0.2, line_width=0)
+        name = f"Too much {calc.format_bytes(memory.shortfall_bytes_per_device)}"
+        _segment(figure, usable, needed, name, "rgba(213,94,0,0.75)", "/", "#ffffff")
     _limit(figure, device, longest, f"GPU has {calc.format_bytes(memory.device_bytes_per_device)}", "dot", 24)
     _limit(
         figure,
@@ -67,15 +68,15 @@ def memory_figure(estimate: calc.Estimate) -> go.Figure:
         2,
     )
     figure.update_layout(
-        barmode="stack",
-        height=320,
+        barmode="overlay",
+        height=330,
         bargap=0,
-        margin={"t": 52, "b": 8, "l": 4, "r": 12},
-        legend=_LEGEND | {"y": -0.32},
+        margin={"t": 52, "b": 8, "l": 16, "r": 16},
+        legend=_LEGEND | {"y": -0.3},
         xaxis={"ticksuffix": " GB", "range": [0, longest * 1.01], "nticks": 6},
         yaxis={"visible": False},
     )
-    return _styled(figure)
+    return _styled(figure, dark)
 
 
 _STYLES = {label: style for label, *style in SEGMENTS.values()}
@@ -85,21 +86,23 @@ _LEGEND = {
 }  # fmt: skip
 
 
-def _segment(label: str, value: float) -> dict:
-    """Return the bar trace of one part of the memory."""
-    fill, hatch, _ = _STYLES[label]
-    return {
-        "x": [value / BYTES_PER_GB],
-        "y": [0],
-        "orientation": "h",
-        "name": f"{label} {calc.format_bytes(value)}",
-        "marker": {
+def _segment(
+    figure: go.Figure, start: float, end: float, name: str, fill: str, hatch: str, stroke: str
+) -> None:
+    """Draw one part of the bar from ``start`` to ``end``. [GB]"""
+    figure.add_bar(
+        x=[end - start],
+        base=[start],
+        y=[0],
+        orientation="h",
+        name=name,
+        marker={
             "color": fill,
-            "pattern": {"shape": hatch, "fgcolor": GREY, "size": 7, "solidity": 0.2},
+            "pattern": {"shape": hatch, "fgcolor": stroke, "fillmode": "overlay", "size": 8, "solidity": 0.2},
             "line": {"color": GREY, "width": 1},
         },
-        "hovertemplate": f"{label}: {calc.format_bytes(value)} per GPU<extra></extra>",
-    }
+        hovertemplate=f"{name} per GPU<extra></extra>",
+    )
 
 
 def _limit(figure: go.Figure, at: float, longest: float, text: str, dash: str, above: int) -> None:
@@ -143,7 +146,7 @@ def point_row(estimate: calc.Estimate, slo: calc.SLO) -> dict:
     }
 
 
-def curve_figure(rows: list[dict], point: dict, slo: calc.SLO) -> go.Figure:
+def curve_figure(rows: list[dict], point: dict, slo: calc.SLO, dark: bool = False) -> go.Figure:
     """Return throughput per GPU against interactivity, the scenario marked, the limits shaded.
 
     Parameters
@@ -154,10 +157,12 @@ def curve_figure(rows: list[dict], point: dict, slo: calc.SLO) -> go.Figure:
         The scenario, from ``point_row``.
     slo : SLO
         Limits; the region with enough tokens per second and user is shaded.
+    dark : bool
+        Whether the page is dark.
     """
     figure = go.Figure()
     everything = [*rows, point]
-    right = 1.08 * max(row["tokens_per_s_per_user"] for row in everything)
+    right = 1.2 * max(row["tokens_per_s_per_user"] for row in everything)
     top = 1.25 * max(row["tokens_per_s_per_gpu"] for row in everything)
     if slo.tpot_s is not None:
         least = 1 / slo.tpot_s
@@ -173,8 +178,10 @@ def curve_figure(rows: list[dict], point: dict, slo: calc.SLO) -> go.Figure:
     _markers(figure, [row for row in rows if row["meets"]], "Within limits", BLUE, "circle")
     _markers(figure, [row for row in rows if not row["meets"]], "Misses a limit", GREY, "circle-open")
     for row in _labelled(rows):
+        end = row["users"] in (rows[0]["users"], rows[-1]["users"])
         figure.add_annotation(
-            x=row["tokens_per_s_per_user"], y=row["tokens_per_s_per_gpu"], text=f"{row['users']:,}",
+            x=row["tokens_per_s_per_user"], y=row["tokens_per_s_per_gpu"],
+            text=f"{row['users']:,} user{'s' * (row['users'] != 1)}" if end else f"{row['users']:,}",
             showarrow=False, xanchor="left", yanchor="bottom", xshift=4, yshift=2,
         )  # fmt: skip
     words = f"This scenario, {point['users']:,} user{'s' * (point['users'] != 1)}"
@@ -183,10 +190,10 @@ def curve_figure(rows: list[dict], point: dict, slo: calc.SLO) -> go.Figure:
         height=420,
         margin={"t": 8, "b": 8, "l": 8, "r": 12},
         legend=_LEGEND | {"y": -0.24},
-        xaxis={"title": "Tokens/s per user (higher is better)", "range": [0, right], "showgrid": True, "nticks": 7},
-        yaxis={"title": "Tokens/s per GPU (higher is better)", "range": [0, top], "showgrid": True, "nticks": 6},
-    )  # fmt: skip
-    return _styled(figure)
+        xaxis={"title": "Tokens/s per user (higher is better)", "range": [0, right], "nticks": 7},
+        yaxis={"title": "Tokens/s per GPU (higher is better)", "range": [0, top], "nticks": 6},
+    )
+    return _styled(figure, dark)
 
 
 def _line(figure: go.Figure, rows: list[dict | None], colour: str, dash: str) -> None:
@@ -233,14 +240,21 @@ def _hover(row: dict) -> str:
     )
 
 
-def _styled(figure: go.Figure) -> go.Figure:
-    """Return the figure with what all share: readable sizes, no dragging by accident."""
-    size = {"size": FONT_SIZE}
-    axis = {"title": {"font": size}, "tickfont": size, "fixedrange": True, "automargin": True}
+def _styled(figure: go.Figure, dark: bool) -> go.Figure:
+    """Return the figure with what all share: readable sizes and ink, no dragging by accident."""
+    font = {"size": FONT_SIZE, "color": "#fafafa" if dark else "#262730"}
+    axis = {
+        "title": {"font": font},
+        "tickfont": font,
+        "fixedrange": True,
+        "automargin": True,
+        "showgrid": True,
+    }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
-    figure.update_annotations(font_size=FONT_SIZE)
+    for note in figure.layout.annotations:
+        note.font = font if note.font.color is None else {"size": FONT_SIZE, "color": note.font.color}
     figure.update_layout(
-        font=size, legend_font=size, hoverlabel_font=size, dragmode=False, hovermode="closest"
+        font=font, legend_font=font, hoverlabel_font_size=FONT_SIZE, dragmode=False, hovermode="closest"
     )
     return figure

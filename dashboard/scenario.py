@@ -20,6 +20,7 @@ SLO_LIMITS: dict[str, tuple[float | None, float | None]] = {
 }
 TP_CHOICES = (AUTO, "1", "2", "4", "8", "16")
 SWEEP_POINTS = 40
+REMEDIES = 4
 
 #: what the sliders step through; the number beside each takes any value
 PROMPT_STEPS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
@@ -34,7 +35,7 @@ class Scenario:
     Examples
     --------
     >>> Scenario(users=8).answer().n_devices
-    4
+    2
     """
 
     model: str = "llama-3.1-70b"
@@ -111,8 +112,8 @@ def user_sweep(plan: calc.Plan) -> calc.Estimate | None:
 def remedies(scenario: Scenario) -> list[tuple[str, dict, calc.Plan]]:
     """Return single changes after which the scenario fits and keeps its limits.
 
-    Each as (the change in words, the fields that change, the plan then), cheapest first
-    where prices are known.
+    Each as (the change in words, the fields that change, the plan then): the few cheapest
+    per hour, those without a known price last.
     """
     found = []
     for words, changes in _single_changes(scenario):

@@ -1,11 +1,14 @@
 """Inputs and blocks that pages share: small Streamlit helpers, no arithmetic."""
 
+import math
+from contextlib import suppress
 from dataclasses import fields
 
 import plotly.graph_objects as go
 import streamlit as st
 
 import calc
+from dashboard import words
 from dashboard.scenario import (
     AS_PUBLISHED,
     CUSTOM,
@@ -17,7 +20,6 @@ from dashboard.scenario import (
     Scenario,
     nearest_step,
 )
-from dashboard.words import slo_words
 
 DEFAULT = Scenario()
 KEYS = tuple(field.name for field in fields(Scenario))
@@ -33,13 +35,16 @@ def style() -> None:
 _CSS = """
 [data-testid=stWidgetLabel] p, [data-testid=stMetricLabel] p, [data-testid=stTable] table,
 [data-testid=stExpander] summary p, [data-testid=stPopover] button p, [data-testid=stButton] button p,
-[data-testid=stSliderThumbValue] p, [data-testid=stBadge], .stMarkdownBadge { font-size: 1rem; }
-[data-testid=stMetricLabel], [data-testid=stMetricLabel] * { white-space: normal; overflow: visible; }
+[data-testid=stButtonGroup] button p, [data-testid=stSliderThumbValue] p, .stMarkdownBadge,
+[data-testid=stSelectbox] input, [data-testid=stSelectbox] [data-baseweb=select] > div,
+[data-testid=stNumberInput] input, [data-testid=stTextInput] input { font-size: 1rem !important; }
+[data-testid=stMetricLabel] * { white-space: normal !important; overflow: visible !important; }
 """
 
 
 def scenario_sidebar() -> Scenario:
     """Draw the inputs, bound to the URL by their keys, and return what they hold."""
+    _drop_infinities()
     with st.sidebar:
         values = {
             "model": _choice("Model", calc.model_ids(), "model", "Type to search."),
@@ -67,6 +72,14 @@ def scenario_sidebar() -> Scenario:
     return Scenario(**values)
 
 
+def _drop_infinities() -> None:
+    """Take numbers too large for a float out of the URL: Streamlit 1.67 fails on them for whole numbers."""
+    for key, text in list(st.query_params.items()):
+        with suppress(ValueError):
+            if key in KEYS and math.isinf(float(text)):
+                del st.query_params[key]
+
+
 def reset() -> None:
     """Put every input back to its default, which also clears the URL."""
     apply({key: getattr(DEFAULT, key) for key in KEYS if key in st.session_state})
@@ -89,7 +102,8 @@ def _count(label: str, key: str, steps: tuple[int, ...], most: int) -> int:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with right:
         value = st.number_input(
-            f"{label}, exactly", 1, most, getattr(DEFAULT, key), key=key, label_visibility="collapsed", bind="query-params"
+            f"{label}, exactly", 1, most, getattr(DEFAULT, key), key=key,
+            label_visibility="collapsed", bind="query-params",
         )  # fmt: skip
     slider = f"{key}_slider"
     st.session_state[slider] = nearest_step(value, steps)
@@ -105,7 +119,7 @@ def _copy(source: str, target: str) -> None:
 
 
 def _slo_help() -> str:
-    return "\n".join(f"- {slo_words(calc.SLO(*limits), name)}" for name, limits in SLO_LIMITS.items())
+    return "\n".join(f"- {words.slo_words(calc.SLO(*limits), name)}" for name, limits in SLO_LIMITS.items())
 
 
 def _custom_limits() -> dict[str, float]:
@@ -115,7 +129,9 @@ def _custom_limits() -> dict[str, float]:
             "First token (s)", 0.001, 3600.0, DEFAULT.ttft_s, 0.1, key="ttft_s", bind="query-params"
         )
     with right:
-        tpot = st.number_input("Per token (ms)", 0.1, 60000.0, DEFAULT.tpot_ms, 1.0, format="%.1f", key="tpot_ms", bind="query-params")  # fmt: skip
+        tpot = st.number_input(
+            "Per token (ms)", 0.1, 60000.0, DEFAULT.tpot_ms, 1.0, "%.1f", key="tpot_ms", bind="query-params"
+        )
     return {"ttft_s": ttft, "tpot_ms": tpot}
 
 
@@ -132,8 +148,12 @@ def _advanced() -> dict:
             "Price per GPU-hour (USD)", 0.01, 10000.0, None, 0.1, key="price",
             placeholder="the list's price", bind="query-params",
         ),
-        "own_model": st.text_input("Own model: path of its config.json", key="own_model", help=own, bind="query-params"),
-        "own_device": st.text_input("Own GPU: path of its .yaml", key="own_device", help=own, bind="query-params"),
+        "own_model": st.text_input(
+            "Own model: path of its config.json", key="own_model", help=own, bind="query-params"
+        ),
+        "own_device": st.text_input(
+            "Own GPU: path of its .yaml", key="own_device", help=own, bind="query-params"
+        ),
     }  # fmt: skip
 
 
@@ -156,6 +176,8 @@ def explained_metric(estimate: calc.Estimate, metric: str, label: str, value: st
     with st.container(border=True, height="stretch", gap="xsmall", key=f"metric_{metric}"):
         st.metric(label, value)
         st.markdown(note)
+        if value == words.NOTHING:
+            return
         popover = st.popover(
             "Explain", key=f"explain_{metric}", on_change="rerun", icon=":material/function:"
         )
@@ -175,20 +197,29 @@ def explanation(estimate: calc.Estimate, metric: str) -> None:
     st.latex(e.formula_latex)
     st.latex(e.substituted_latex)
     table([_term_row(term) for term in e.terms])
+    if e.equations[1:]:
+        with st.expander("Where the parts come from"):
+            for equation in e.equations[1:]:
+                st.latex(equation.formula_latex)
+                st.latex(equation.substituted_latex)
+    if e.parts:
+        with st.expander("What it consists of"):
+            table([{"Part": part.name, "Value": part.shown, "Note": part.note} for part in e.parts])
     for note in e.notes:
         st.markdown(f"- {note}")
 
 
 def _term_row(term) -> dict[str, str]:
+    source = f"[{term.source or 'source'}]({term.url})" if term.url else term.source
     return {
-        "Symbol": f"${term.symbol}$",
+        "Symbol": f"${term.symbol_latex}$",
         "Is": term.name,
         "Value": term.shown,
         "Known how": term.kind,
-        "Source": _link(term.source),
+        "Source": f"{source} {term.date}".strip(),
     }
 
 
-def _link(source) -> str:
-    text = str(source or "")
-    return f"[source]({text})" if text.startswith("http") else text
+def is_dark() -> bool:
+    """Return whether the page is shown in the dark theme."""
+    return st.context.theme.type == "dark"

@@ -1,4 +1,4 @@
-"""What the dashboard says: records of ``calc`` in, sentences and table rows out. Nothing of Streamlit here."""
+"""What the dashboard says: records of ``calc`` in, sentences and table rows out."""
 
 import numpy as np
 
@@ -18,6 +18,7 @@ METRICS = {
     "usd_per_mtok_output": "USD per million output tokens",
 }
 TABLE_ROWS = 11
+NOTHING = "n/a"
 
 
 def plural(count: int, noun: str) -> str:
@@ -41,8 +42,9 @@ def summary(plan: calc.Plan, slo_name: str) -> str:
     e = plan.estimate
     load = e.workload
     return (
-        f"{e.model.name} in {e.weight_dtype} · {load.prompt_tokens:,} tokens in, {load.output_tokens:,} out · "
-        f"{plural(load.concurrency, 'user')} at once · {slo_words(plan.slo, slo_name)}"
+        f"{e.model.name} in {e.weight_dtype} · {load.prompt_tokens:,} tokens in, "
+        f"{load.output_tokens:,} out · {plural(load.concurrency, 'user')} at once · "
+        f"{slo_words(plan.slo, slo_name)}"
     )
 
 
@@ -116,15 +118,19 @@ def _missed(plan: calc.Plan) -> list[str]:
     return words
 
 
-def metric_values(plan: calc.Plan) -> dict[str, tuple[str, str]]:
-    """Return (value, note under it) of each metric; ``n/a`` with the reason where there is none."""
+def metric_values(plan: calc.Plan, chosen: bool = False) -> dict[str, tuple[str, str]]:
+    """Return (value, note under it) of each metric; ``n/a`` with the reason where there is none.
+
+    ``chosen`` says that the number of GPUs was given, not found.
+    """
     e = plan.estimate
-    devices = (str(plan.n_devices), "fewest within the limits" if plan.meets else "closest size tried")
+    found = "fewest within the limits" if plan.meets else "closest size tried"
+    devices = (str(plan.n_devices), "as chosen" if chosen else found)
     if not e.fits:
-        reason = ("n/a", "does not fit")
+        reason = (NOTHING, "does not fit")
         return {"n_devices": devices, "ttft_s": reason, "tpot_s": reason, "usd_per_mtok_output": reason}
     if e.cost is None:
-        cost = ("n/a", "no price known")
+        cost = (NOTHING, "no price known")
     else:
         cost = (money(e.cost.usd_per_mtok_output), f"{money(e.cost.usd_per_hour)} USD per hour")
     return {
@@ -215,9 +221,12 @@ def memory_table(e: calc.Estimate) -> list[dict[str, str]]:
 
 def curve_title(rows: list[dict], point: dict) -> str:
     """Return the conclusion of the throughput curve."""
+    meeting = [row["users"] for row in rows if row["meets"]]
+    if not meeting and not point["meets"]:
+        return "Speed: not even one user stays within the limits"
     if not point["meets"]:
-        return f"Speed: {plural(point['users'], 'user')} are too many for the limits"
-    most = max([row["users"] for row in rows if row["meets"]] + [point["users"]])
+        return f"Speed: about {max(meeting):,} of {plural(point['users'], 'user')} stay within the limits"
+    most = max([*meeting, point["users"]])
     full = most == max(row["users"] for row in rows)
     return f"Speed: up to about {plural(most, 'user')}" + (
         ", as many as memory holds" if full else " within the limits"
@@ -228,9 +237,10 @@ def curve_takeaway(rows: list[dict], point: dict) -> str:
     """Return the throughput curve in one sentence."""
     best = max(rows, key=lambda row: row["tokens_per_s_per_gpu"])
     now = point["tokens_per_s_per_gpu"]
+    share = now / best["tokens_per_s_per_gpu"]
     return (
         f"{plural(point['users'], 'user')}: {calc.significant(now)} tokens/s from each GPU, "
-        f"{now / best['tokens_per_s_per_gpu']:.0%} of the most it reaches (at {plural(best['users'], 'user')})."
+        f"{share:.0%} of the most it reaches (at {plural(best['users'], 'user')})."
     )
 
 
@@ -258,3 +268,15 @@ def remedy_line(words: str, plan: calc.Plan) -> str:
     cost = plan.estimate.cost
     price = f", {money(cost.usd_per_mtok_output)} USD per million output tokens" if cost else ""
     return f"{words}: {hardware(plan)}{price}"
+
+
+def command_lines(command: str) -> str:
+    """Return a command with one option a line, still one command to the shell.
+
+    Examples
+    --------
+    >>> print(command_lines("vllm serve m --max-model-len 4096"))
+    vllm serve m \\
+      --max-model-len 4096
+    """
+    return command.replace(" --", " \\\n  --")

@@ -76,6 +76,17 @@ def in_formula(value: float, unit: str) -> str:
     return f"{number(size)} {name}".strip()
 
 
+def counted(value: float, thing: str) -> str:
+    """Return a number of things, in the plural where that is due.
+
+    Examples
+    --------
+    >>> counted(1, "call"), counted(32.0, "call")
+    ('1 call', '32 calls')
+    """
+    return f"{shown(value, 'count')} {thing}{'' if value == 1 else 's'}"
+
+
 def shown(value: float, unit: str) -> str:
     """Return a quantity for people, three digits.
 
@@ -84,6 +95,8 @@ def shown(value: float, unit: str) -> str:
     >>> shown(0.0312, "s"), shown(1234.5, "tokens/s"), shown(64, "count"), shown(128256, "tokens")
     ('31.2 ms', '1,234 tokens/s', '64', '128,256 tokens')
     """
+    if unit == "bit":  # 8.00195 is not 8
+        return in_formula(value, unit)
     size, name = scaled(value, unit)
     whole = size == int(size) and abs(size) < 1e15
     return f"{f'{int(size):,}' if whole else significant(size)} {name}".strip()

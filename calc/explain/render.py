@@ -123,12 +123,17 @@ def pruned(node):
     with sympy.evaluate(False):
         args = [pruned(arg) for arg in node.args]
         if node.is_Mul:
-            if any(arg.is_Number and arg == 0 for arg in args):
+            if any(_is(arg, 0) for arg in args):
                 return sympy.Integer(0)
-            return _joined(sympy.Mul, [arg for arg in args if not (arg.is_Number and arg == 1)], 1)
+            return _joined(sympy.Mul, [arg for arg in args if not _is(arg, 1)], 1)
         if node.is_Add:
-            return _joined(sympy.Add, [arg for arg in args if not (arg.is_Number and arg == 0)], 0)
+            return _joined(sympy.Add, [arg for arg in args if not _is(arg, 0)], 0)
         return node.func(*args)
+
+
+def _is(node, value: int) -> bool:
+    """Whether a node is that number; sympy's own == tells 0.0 from 0."""
+    return node.is_Number and float(node) == value
 
 
 def _joined(kind, args, neutral):
@@ -171,7 +176,8 @@ def symbol_latex(name: str) -> str:
     head = head if len(head) == 1 else rf"\mathrm{{{head}}}"
     if not below:
         return head
-    return rf"{head}_{{\mathrm{{{below.replace('_', ' ').replace(' ', r'\ ')}}}}}"
+    words = below.replace("_", r"\ ")
+    return rf"{head}_{{\mathrm{{{words}}}}}"
 
 
 def quantity_latex(text: str) -> str:

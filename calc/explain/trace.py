@@ -63,7 +63,9 @@ class Trace:
 
     def fact(self, symbol, name, fact: Fact, note=""):
         """Return the symbol of a fact, with its kind, sources and date."""
-        notes = (note, f"printed as {fact.printed}" if fact.printed else "", fact.note)
+        printed = fact.printed.removesuffix(" count").removesuffix(" ratio")
+        differs = printed and printed != shown(fact.value, fact.unit)
+        notes = (note, f"printed as {printed}" if differs else "", fact.note)
         return self.given(
             symbol, name, fact.value, fact.unit, kind=fact.kind, **origin(fact.sources, fact.date),
             note="; ".join(text for text in notes if text),
@@ -79,6 +81,14 @@ class Trace:
         self._terms[new] |= {"kind": "derived", "source": "", "note": note, "equation": True}
         self.definitions[new] = Definition(new, function, arguments, tree)
         return new
+
+    def value(self, symbol: str):
+        """Return the value of a symbol by its name."""
+        return self.values[sympy.Symbol(symbol)]
+
+    def symbol(self, name: str) -> sympy.Symbol | None:
+        """Return the symbol of that name if the glossary has it."""
+        return sympy.Symbol(name) if sympy.Symbol(name) in self.values else None
 
     def _new(self, symbol: str, name: str, value, unit: str) -> sympy.Symbol:
         new = sympy.Symbol(symbol)
@@ -99,7 +109,11 @@ class Trace:
         sorts = isinstance(tree, sympy.Max | sympy.Min) or (everything and (tree.is_Add or tree.is_Mul))
         if sorts:
             ranks = {symbol: rank for rank, symbol in enumerate(self.values)}
-            args.sort(key=lambda arg: min((ranks[symbol] for symbol in arg.free_symbols), default=-1))
+            first = [min((ranks[symbol] for symbol in arg.free_symbols), default=-1) for arg in args]
+            divides = [arg.is_Pow and arg.exp == -1 for arg in args]
+            args = [
+                arg for *_, arg in sorted(zip(divides, first, args, strict=True), key=lambda row: row[:2])
+            ]
         with sympy.evaluate(False):
             return tree.func._from_args(args) if isinstance(tree, sympy.Max | sympy.Min) else tree.func(*args)
 
@@ -132,19 +146,16 @@ class Trace:
         entry = self._terms[leaf]
         return rf"\underbrace{{{quantity_latex(self._number(leaf))}}}_{{{entry['symbol_latex']}}}"
 
-    def reached(self, *heads: sympy.Symbol) -> list[sympy.Symbol]:
-        """Return the symbols that the formulas of the heads use, in order of appearance."""
-        order = list(dict.fromkeys(heads))
-        for symbol in order:  # grows while it is walked: breadth first
-            if symbol in self.definitions:
-                used = [leaf for leaf in self._leaves(self.definitions[symbol].tree) if leaf not in order]
-                order.extend(dict.fromkeys(used))
-        return order
-
-    def _leaves(self, tree) -> list[sympy.Symbol]:
-        if isinstance(tree, sympy.Symbol):
-            return [tree]
-        return [leaf for arg in tree.args for leaf in self._leaves(arg)]
+    def reached(self, *groups) -> list[sympy.Symbol]:
+        """Return the symbols of groups and those their formulas use, group by group, breadth first."""
+        order: dict[sympy.Symbol, None] = {}
+        for group in groups:
+            waiting = list(group)
+            for symbol in waiting:  # grows while it is walked
+                if symbol not in order and symbol in self.definitions:
+                    waiting += _leaves(self.definitions[symbol].tree)
+                order[symbol] = None
+        return list(order)
 
 
 def origin(sources, date="") -> dict[str, str]:
@@ -155,6 +166,13 @@ def origin(sources, date="") -> dict[str, str]:
         "url": next((source.url for source in sources if source.url), ""),
         "date": next((text for text in dates if text), ""),
     }
+
+
+def _leaves(tree) -> list[sympy.Symbol]:
+    """Symbols of a tree in the order in which it is written."""
+    if isinstance(tree, sympy.Symbol):
+        return [tree]
+    return [leaf for arg in tree.args for leaf in _leaves(arg)]
 
 
 def _is_symbol(value) -> bool:

@@ -6,7 +6,7 @@ from calc.specs.deployment import Deployment
 from calc.specs.device import Device
 from calc.specs.engine import Engine
 from calc.specs.model import ROLES, Model
-from calc.specs.numeric import floor, maximum, where
+from calc.specs.numeric import ceil, floor, maximum, where
 from calc.specs.quantization import kv_bytes, stored_bits, weight_format
 from calc.specs.workload import Workload
 from calc.work.attention import attention
@@ -91,7 +91,7 @@ def request_tokens(prompt_tokens, output_tokens, block_tokens):
     >>> request_tokens(1000, 250, 16)
     1264
     """
-    return -floor(-(prompt_tokens + output_tokens) / block_tokens) * block_tokens
+    return ceil((prompt_tokens + output_tokens) / block_tokens) * block_tokens
 
 
 def precision_of(model: Model, deployment: Deployment) -> Precision:

@@ -4,7 +4,7 @@ import streamlit as st
 
 import calc
 from dashboard import figures, widgets, words
-from dashboard.scenario import Scenario, remedies, user_sweep
+from dashboard.scenario import AUTO, Scenario, remedies, user_sweep
 
 _LOOKS = {
     "good": (st.success, ":material/check_circle:"),
@@ -21,7 +21,7 @@ def show(scenario: Scenario) -> None:
         return
     st.markdown(words.summary(plan, scenario.slo))
     _verdict(plan)
-    _metrics(plan)
+    _metrics(plan, scenario.tp != AUTO)
     if not plan.meets:
         _remedies(scenario)
     left, right = st.columns(2, gap="medium")
@@ -56,16 +56,18 @@ def _verdict(plan: calc.Plan) -> None:
 
 
 @st.fragment
-def _metrics(plan: calc.Plan) -> None:
+def _metrics(plan: calc.Plan, chosen: bool) -> None:
     """Draw the metrics; a fragment, so that opening an explanation redraws nothing else."""
     with st.grid(4, min_column_width=160):
-        for metric, (value, note) in words.metric_values(plan).items():
+        for metric, (value, note) in words.metric_values(plan, chosen).items():
             widgets.explained_metric(plan.estimate, metric, words.METRICS[metric], value, note)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(words.trust(plan.estimate), icon=":material/straighten:", color="gray")
         st.markdown(words.price_line(plan.estimate))
-    if plan.rejected and plan.meets:
-        st.markdown("**Why not fewer?** " + " · ".join(words.rejected(plan)))
+    if plan.rejected and not chosen:
+        st.markdown(
+            ("**Why not fewer?** " if plan.meets else "**Tried:** ") + " · ".join(words.rejected(plan))
+        )
 
 
 def _remedies(scenario: Scenario) -> None:
@@ -80,7 +82,7 @@ def _remedies(scenario: Scenario) -> None:
 def _memory(plan: calc.Plan) -> None:
     e = plan.estimate
     widgets.chart(
-        figures.memory_figure(e),
+        figures.memory_figure(e, widgets.is_dark()),
         "memory",
         words.memory_title(e),
         words.memory_takeaway(e),
@@ -91,12 +93,12 @@ def _memory(plan: calc.Plan) -> None:
 def _speed(plan: calc.Plan) -> None:
     sweep = user_sweep(plan)
     if sweep is None:
-        st.markdown("### Speed: none until it fits")
-        st.markdown("The curve of throughput against interactivity appears once the model fits.")
+        st.markdown("### Speed: nothing to time yet")
+        st.markdown("Throughput against interactivity appears here once the model fits.")
         return
     rows, point = figures.curve_rows(sweep, plan.slo), figures.point_row(plan.estimate, plan.slo)
     widgets.chart(
-        figures.curve_figure(rows, point, plan.slo),
+        figures.curve_figure(rows, point, plan.slo, widgets.is_dark()),
         "speed",
         words.curve_title(rows, point),
         words.curve_takeaway(rows, point),
@@ -106,13 +108,13 @@ def _speed(plan: calc.Plan) -> None:
 
 def _launch(plan: calc.Plan) -> None:
     e = plan.estimate
+    if not e.fits:
+        return
     st.markdown("### Start it")
+    tokens = e.workload.prompt_tokens + e.workload.output_tokens
     try:
-        tokens = e.workload.prompt_tokens + e.workload.output_tokens
-        st.code(
-            calc.launch_command(e.deployment, e.model, context_tokens=tokens),
-            language="bash",
-            wrap_lines=True,
-        )
+        command = calc.launch_command(e.deployment, e.model, context_tokens=tokens)
     except calc.SpecError as error:
         st.markdown(str(error))
+    else:
+        st.code(words.command_lines(command), language="bash", wrap_lines=True)

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from calc.specs.errors import SpecError
 from calc.specs.model import ROLES, Part
 from calc.specs.model_files import load_model, model_ids
-from calc.work.attention import GroupedQuery, LatentAttention, attention
+from calc.work.attention import attention
 from calc.work.causal import causal_pairs
+from calc.work.grouped_query import GroupedQuery
+from calc.work.latent_attention import LatentAttention
 from calc.work.linear_attention import GatedDeltaNet
 from calc.work.op import Precision, Sequences
+from calc.work.sparse_attention import BlockSparse
 
 BF16 = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
 MLA = LatentAttention(7168, 128, 1536, 512, 128, 64, 128)
@@ -28,6 +31,8 @@ def cache_growth(model):
     """Bytes per token in layers without a limit, in layers with one, and fixed bytes per sequence."""
     unbounded = limited = fixed = 0
     for layer, count in model.distinct_layers:
+        if not layer.attention:
+            continue
         kind = attention(layer.attention)
         growth = kind.cache_bytes(2, 2) - kind.cache_bytes(1, 2)
         fixed += count * (kind.cache_bytes(1, 2) - growth)
@@ -80,6 +85,15 @@ def test_the_latent_is_copied_to_every_rank():
 def test_an_indexer_adds_its_key_to_the_latent():
     with_indexer = LatentAttention(7168, 128, 1536, 512, 128, 64, 128, False, 64, 128, 2048)
     assert with_indexer.cache_bytes(1, 2) == 1408
+
+
+def test_block_sparse_attention_keeps_every_token_but_reads_a_part():
+    """The cache grows without end, with one indexer key a token that every rank holds."""
+    part, dense = BlockSparse(4096, 32, 8, 128, index_tokens=2048), gqa()
+    assert part.cache_bytes(10**6, 2) == dense.cache_bytes(10**6, 2) + 10**6 * 256
+    assert part.cache_bytes(1000, 2, tp=8) == dense.cache_bytes(1000, 2, tp=8) + 1000 * 256
+    read = total(step(part, "decode", 1, 1, 10**6), "cache_bytes")
+    assert read == 4096 * (2048 + 1) + 256 * (10**6 + 1)
 
 
 def test_a_layer_that_shares_a_cache_keeps_none_and_has_no_key_weights():
@@ -158,6 +172,7 @@ KINDS = [
     gqa(keys_as_values=True),
     gqa(shares_cache=True),
     DELTA,
+    BlockSparse(4096, 32, 8, 128),
 ]
 
 

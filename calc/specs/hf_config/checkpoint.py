@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections import Counter
 
 from calc.specs.errors import SpecError
 from calc.specs.hf_config.fields import Fields, n_layers_of
@@ -17,6 +18,8 @@ _MODULES = {
     "expert": ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2"),
     "shared_expert": ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
 }
+#: Gemma 4 keeps its routed experts beside the dense part that every token passes
+_GEMMA4 = {"expert": ("experts.0.down_proj",), "shared_expert": ("mlp.down_proj",)}
 
 
 def checkpoint_of(c: Fields) -> Checkpoint:
@@ -35,7 +38,8 @@ def checkpoint_of(c: Fields) -> Checkpoint:
     patterns = [pattern for name in names for pattern in q.items(name, ())]
     if not all(isinstance(pattern, str) for pattern in patterns):
         raise SpecError(f"{q.where}: the list of modules left alone must hold names")
-    kept = tuple(role for role in _MODULES if _is_kept(role, patterns, middle))
+    modules = _MODULES | (_GEMMA4 if c.text("model_type", "") == "gemma4" else {})
+    kept = tuple(role for role, names in modules.items() if _is_kept(names, patterns, middle))
     return Checkpoint(_format(q), (*USUALLY_KEPT, *kept))
 
 
@@ -67,6 +71,8 @@ def _format(q: Fields) -> str:
 
 def _grouped(q: Fields) -> str:
     """Return the format of the first weight group of a compressed-tensors or ModelOpt config."""
+    if "quantized_layers" in q:
+        return _mixed(q)
     algorithm = f"{q.text('quant_algo', '')} {q.text('format', '')}".lower()
     for known in ("mxfp4", "nvfp4"):
         if known in algorithm:
@@ -84,6 +90,17 @@ def _grouped(q: Fields) -> str:
     return _integer(w, zeros=not w.flag("symmetric", True), bits_name="num_bits")
 
 
+def _mixed(q: Fields) -> str:
+    """Return the format of most modules where a ModelOpt config lists each with its own."""
+    layers = q.section("quantized_layers")
+    algorithms = Counter(layers.section(name).text("quant_algo", "") for name in layers.config)
+    most = algorithms.most_common(1)[0][0].lower() if algorithms else ""
+    for known in ("nvfp4", "fp8"):
+        if known in most:
+            return known
+    raise SpecError(f"{layers.where}: quant_algo {most!r} is not known: allowed are fp8, nvfp4")
+
+
 def _integer(q: Fields, zeros: bool, bits_name: str = "bits") -> str:
     bits = q.count(bits_name, default=4, most=16)
     if bits == 8:
@@ -95,8 +112,8 @@ def _integer(q: Fields, zeros: bool, bits_name: str = "bits") -> str:
     return "int4-awq" if zeros else "int4"
 
 
-def _is_kept(role: str, patterns: list[str], layer: int) -> bool:
-    modules = [f"model.layers.{layer}.{name}" for name in _MODULES[role]]
+def _is_kept(names: tuple[str, ...], patterns: list[str], layer: int) -> bool:
+    modules = [f"model.layers.{layer}.{name}" for name in names]
     return any(_matches(pattern, module) for pattern in patterns for module in modules)
 
 

@@ -62,6 +62,15 @@ class Fields:
             return int(value)
         return self._default(names, default)
 
+    def ratio(self, name: str, most: float = 1000.0) -> float:
+        """Return a positive number that need not be whole."""
+        value = self.value(name)
+        if value is None:
+            return self._default((name,), _MISSING)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise self.wrong(name, f"a number above 0, at most {most:g}")
+        return float(value)
+
     def flag(self, name: str, default: bool = False) -> bool:
         """Return a true/false field."""
         value = self.value(name)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from calc.specs.errors import SpecError
 from calc.specs.hf_config.assemble import dense, head_sizes, model_fields, mtp_outer, norms
 from calc.specs.hf_config.fields import Fields, layer_kinds, n_layers_of
 from calc.specs.model import Layer, Part
@@ -132,3 +133,41 @@ def layer_windows(c: Fields, style: Style) -> list[int | None]:
 
     kinds = layer_kinds(c, n_layers, KINDS, rule)
     return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def build_nemotron_nas(c: Fields) -> dict:
+    """Llama-Nemotron found by search: each layer has its own widths, or parts left out."""
+    d_model, n_layers = c.count("hidden_size"), n_layers_of(c)
+    blocks = c.items("block_configs")
+    if len(blocks) != n_layers:
+        raise SpecError(f"{c.where}: block_configs has {len(blocks)} entries for {n_layers} layers")
+    layers = []
+    for i, block in enumerate(blocks):
+        parts = Fields({"block": block}, f"{c.where}: block_configs[{i}]").section("block")
+        attention = _block_attention(c, parts.section("attention"))
+        feedforward = _block_feedforward(c, parts.section("ffn"))
+        names = [name for name, part in zip(TWO_NORMS, (attention, feedforward), strict=True) if part]
+        layers.append(Layer(attention, feedforward, norms(d_model, *names)))
+    return model_fields(c, layers)
+
+
+def _block_attention(c: Fields, block: Fields) -> Part | None:
+    if block.flag("no_op"):
+        return None
+    if block.flag("replace_with_linear"):
+        raise SpecError(f"{block.where}: replace_with_linear is not counted yet")
+    n_heads = c.count("num_attention_heads")
+    group = block.count("n_heads_in_group")
+    if n_heads % group:
+        raise block.wrong("n_heads_in_group", f"a divisor of {n_heads} attention heads")
+    config = {**c.config, "num_key_value_heads": n_heads // group}
+    return Part.of("gqa", **head_sizes(Fields(config, c.where)))
+
+
+def _block_feedforward(c: Fields, block: Fields) -> Part | None:
+    if block.flag("no_op"):
+        return None
+    if block.flag("replace_with_linear"):
+        raise SpecError(f"{block.where}: replace_with_linear is not counted yet")
+    width = int(2 * block.ratio("ffn_mult") * c.count("hidden_size") / 3)
+    return dense(c, -(-width // 256) * 256)

@@ -164,3 +164,26 @@ def build_step3p7(c: Fields) -> dict:
         mtp=(Layer(parts[KINDS[0]], plain, weights),) * n_mtp,
         mtp_outer=mtp_outer(sizes["d_model"], layers=n_mtp) if n_mtp else (),
     )
+
+
+def build_minimax_m3(c: Fields) -> dict:
+    """MiniMax-M3, text part: block-sparse attention and routed experts in all but the first layers."""
+    n_layers, d_model = n_layers_of(c), c.count("hidden_size")
+    sparse = c.section("sparse_attention_config")
+    block = sparse.count("sparse_block_size", default=128) * sparse.count("sparse_topk_blocks", default=16)
+    heads = head_sizes(c) | {"qk_norm": "head" if c.flag("use_qk_norm", True) else ""}
+    indexer = {
+        "n_index_heads": sparse.count("sparse_num_index_heads", default=4),
+        "d_index": sparse.count("sparse_index_dim", default=128),
+        "index_tokens": block,
+    }
+    parts = (Part.of("gqa", **heads), Part.of("gqa_block_sparse", **heads, **indexer))
+    picks = sparse.per_layer("sparse_attention_freq", n_layers, _SPARSE) or [1] * n_layers
+    routed_in = c.per_layer("moe_layer_freq", n_layers, _SPARSE) or [1] * n_layers
+    shared = c.count("shared_intermediate_size", default=0, least=0)
+    feeds = (
+        dense(c, c.count("dense_intermediate_size")),
+        experts(c, c.count("moe_intermediate_size", "intermediate_size"), d_shared=shared),
+    )
+    weights = norms(d_model, *TWO_NORMS)
+    return model_fields(c, [Layer(parts[picks[i]], feeds[routed_in[i]], weights) for i in range(n_layers)])

@@ -126,3 +126,46 @@ def llama4(c: Fields) -> tuple[Weight, ...]:
         *_linear("adapter.fc2", d_out, d_out, bias=False),
         *_linear("projector", _text_width(c), v.count("vision_output_dim"), bias=False),
     )
+
+
+def minimax_m3(c: Fields) -> tuple[Weight, ...]:
+    """MiniMax-M3: a tower with a norm before it, a projector and a patch-merging one after it."""
+    v = c.section("vision_config")
+    compression = v.section("img_token_compression_config") if "img_token_compression_config" in v else v
+    frames = compression.count("temporal_patch_size", default=2)
+    merged = compression.count("spatial_merge_size", default=2, most=64) ** 2
+    d, d_ff, d_text = v.count("hidden_size"), v.count("intermediate_size"), _text_width(c)
+    depth, d_projector = v.count("num_hidden_layers", most=_LAYERS), c.count("projector_hidden_size")
+    patch = v.count("num_channels", default=3) * frames * v.count("patch_size") ** 2
+    return (
+        *_linear("patch_embed", d, patch, bias=False),
+        *_layer_norm("pre_norm", d),
+        *_blocks(d, d_ff, depth),
+        *_linear("projector.fc1", d_projector, d),
+        *_linear("projector.fc2", d_text, d_projector),
+        *_linear("patch_merger.fc1", d_projector, d_text * merged),
+        *_linear("patch_merger.fc2", d_text, d_projector),
+    )
+
+
+def pixtral(c: Fields) -> tuple[Weight, ...]:
+    """Mistral Small 3.1 and 3.2: gated blocks without biases, a patch merger, two projections."""
+    v = c.section("vision_config")
+    d, d_ff, d_text = v.count("hidden_size"), v.count("intermediate_size"), _text_width(c)
+    depth, n_heads = v.count("num_hidden_layers", most=_LAYERS), v.count("num_attention_heads")
+    inner = n_heads * v.count("head_dim", default=max(1, d // n_heads))
+    merged = d * c.count("spatial_merge_size", default=2, most=64) ** 2
+    bias = c.flag("multimodal_projector_bias")
+    return (
+        *_linear(
+            "patch_embed", d, v.count("num_channels", default=3) * v.count("patch_size") ** 2, bias=False
+        ),
+        *_linear("norm", d, 1, 2, bias=False),  # before the blocks, and before the projector
+        *_linear("blocks.qkv", 3 * inner, d, depth, bias=False),
+        *_linear("blocks.proj", d, inner, depth, bias=False),
+        *_linear("blocks.mlp", d_ff, d, 3 * depth, bias=False),
+        *_linear("blocks.norm", d, 1, 2 * depth, bias=False),
+        *_linear("patch_merger", d, merged, bias=False),
+        *_linear("projector.fc1", d_text, d, bias=bias),
+        *_linear("projector.fc2", d_text, d_text, bias=bias),
+    )

@@ -1,0 +1,152 @@
+"""The metrics that can be explained, and ``explain`` itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calc.explain.explanation import Explanation, Part
+from calc.explain.quantities import shown
+from calc.specs.errors import SpecError, unknown_name
+
+if TYPE_CHECKING:
+    from calc.estimate import Estimate
+
+#: metric -> (title, unit, module of calc.explain that explains it)
+METRICS = {
+    "memory": ("Memory needed on one device", "byte", "memory"),
+    "weights_bytes": ("Weights on all devices", "byte", "memory"),
+    "cache_bytes": ("KV cache of the requests in flight, all devices", "byte", "memory"),
+    "cache_bytes_per_token": ("KV cache of one more token, one device", "byte", "memory"),
+    "n_devices": ("Number of devices", "count", "memory"),
+    "ttft_s": ("Mean time to first token (TTFT)", "s", "times"),
+    "tpot_s": ("Mean time per output token after the first (TPOT)", "s", "times"),
+    "e2e_latency_s": ("Mean time from request to last token", "s", "times"),
+    "requests_per_s": ("Requests finished per second", "requests/s", "times"),
+    "output_tokens_per_s": ("Output tokens per second of the whole deployment", "tokens/s", "times"),
+    "usd_per_hour": ("Rent of the deployment per hour", "USD/h", "costs"),
+    "usd_per_mtok_output": ("Cost of a million output tokens", "USD/Mtok", "costs"),
+    "usd_per_mtok_input": ("Cost of a million input tokens", "USD/Mtok", "costs"),
+    "usd_per_mtok": ("Cost of a million tokens, input and output together", "USD/Mtok", "costs"),
+}  # fmt: skip
+_ALIASES = {"required_bytes_per_device": "memory", "fits": "memory"}
+#: metrics with a trust label and a range
+_TIMED = ("ttft_s", "tpot_s", "e2e_latency_s", "requests_per_s", "output_tokens_per_s")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a module explains.
+
+    ``heads`` are the symbols of the formulas to show, the metric's first, ``details`` those
+    shown after everything that the heads use; ``parts`` the rows, ``notes`` the limits.
+    """
+
+    heads: Sequence
+    parts: Sequence[Part] = ()
+    notes: Sequence[str] = ()
+    details: Sequence = ()
+
+
+def explain(estimate: "Estimate", metric: str) -> Explanation:
+    """Return why a number of an estimate is what it is.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        One scenario; fields that are arrays are refused.
+    metric : str
+        One of ``METRICS``, also written as on the estimate: ``cost.usd_per_hour``,
+        ``memory.weights_bytes``.
+
+    Returns
+    -------
+    Explanation
+        Formula, formula with numbers, inputs with sources, rows that sum to the value.
+
+    Raises
+    ------
+    SpecError
+        If the metric is not known, has no value or has many.
+
+    Examples
+    --------
+    >>> import calc
+    >>> e = calc.estimate("llama-3.1-8b", "h100-sxm")
+    >>> why = explain(e, "memory.cache_bytes")
+    >>> print(why.formula)
+    C = n * C_device
+    >>> [equation.symbol for equation in why.equations]
+    ['C', 'C_device', 'C_request', 'T']
+    """
+    from calc.explain.trace import Trace
+
+    name = metric_name(metric)
+    _require_one_scenario(estimate, name)
+    title, unit, module = METRICS[name]
+    if module == "costs" and estimate.cost is None:
+        raise SpecError(
+            f"{name}: no price of {estimate.device.id} is known; allowed is your own usd_per_device_hour"
+        )
+    trace = Trace()
+    answer = getattr(import_module(f"calc.explain.{module}"), name)(trace, estimate)
+    symbols = trace.reached(answer.heads, answer.details)
+    value = float(trace.values[answer.heads[0]])
+    return Explanation(
+        metric=name,
+        title=title,
+        value=value,
+        unit=unit,
+        shown=shown(value, unit),
+        equations=tuple(trace.equation(symbol) for symbol in symbols if symbol in trace.definitions),
+        terms=tuple(trace.term(symbol) for symbol in symbols),
+        parts=tuple(answer.parts),
+        notes=(*_trust(estimate, name), *answer.notes),
+    )
+
+
+def metric_name(metric: str) -> str:
+    """Return the metric that a name means.
+
+    Examples
+    --------
+    >>> metric_name("cost.usd_per_hour"), metric_name("ttft_s")
+    ('usd_per_hour', 'ttft_s')
+    """
+    bare = str(metric).removeprefix("cost.").removeprefix("memory.")
+    bare = _ALIASES.get(bare, bare)
+    if bare not in METRICS:
+        raise unknown_name("metric", str(metric), METRICS)
+    return bare
+
+
+def _require_one_scenario(e: "Estimate", metric: str) -> None:
+    for spec in (e.workload, e.deployment, e.memory, e.service, e.cost):
+        for field in fields(spec) if spec is not None else ():
+            value = getattr(spec, field.name)
+            if isinstance(value, np.ndarray) and value.ndim:
+                raise SpecError(
+                    f"{metric}: {field.name} is an array of {value.size}; explain takes one scenario"
+                )
+
+
+def _trust(e: "Estimate", metric: str) -> list[str]:
+    """Sentences on range and trust, for what depends on the calibration."""
+    if metric in _TIMED:
+        (low, high), unit = e.range(metric), METRICS[metric][1]
+    elif metric.startswith("usd_per_mtok"):
+        value, (slow, fast) = getattr(e.cost, metric), e.range("output_tokens_per_s")
+        rate, unit = e.output_tokens_per_s, METRICS[metric][1]
+        low, high = value * rate / fast, value * rate / slow
+    else:
+        return []
+    source = metric if metric in _TIMED else "output_tokens_per_s"
+    sentences = [
+        f"80 % range: {shown(float(low), unit)} to {shown(float(high), unit)}.",
+        f"Trust: {e.trust(source)} ({e.calibration.name}). {e.calibration.note}".strip(),
+    ]
+    if not e.fits:
+        sentences.append(f"It {e.fit_sentence()}; this is the figure of devices that had the memory.")
+    return sentences

@@ -1,0 +1,105 @@
+"""One operation of a step in detail: the roofline with the numbers of its largest row."""
+
+from types import SimpleNamespace
+
+from calc.estimate import Estimate
+from calc.explain import scenario
+from calc.explain.trace import Trace
+from calc.timing.collectives import allreduce_time_s
+from calc.timing.roofline import op_time_s
+from calc.timing.step_time import Duration
+from calc.work.op import Op, Precision, gemm
+
+
+def largest_operation(t: Trace, e: Estimate, duration: Duration):
+    """Return the symbol of the time of the step's largest operation, from its work and the device."""
+    op = max((row for row in duration.rows if row.op), key=lambda row: row.seconds).op
+    return _collective(t, e, op) if op.comm_bytes else _roofline(t, e, op)
+
+
+def _roofline(t: Trace, e: Estimate, op: Op):
+    p = e.calibration.parameters(op.kind)
+    calls = t.derived(
+        "n_calls", f"calls of {op.name} in a step", op.count, "count", "from the list of operations"
+    )
+    fixed = t.fact("t_0", f"fixed cost of a {op.kind} call", p.facts["fixed"])
+    peak = t.fact("P", f"dense peak in {op.dtype}", e.device.peak_fact(op.dtype))
+    bandwidth = t.fact("W", "memory bandwidth", e.device.bandwidth)
+    compute = t.fact("e_c", f"share of the peak that {op.kind} reaches", p.facts["compute_efficiency"])
+    memory = t.fact("e_m", f"share of the bandwidth that {op.kind} reaches", p.facts["memory_efficiency"])
+    return t.define(
+        "t_op", f"largest operation of the step: {op.name}", "s",
+        lambda calls, *call: calls * op_time_s(*call),
+        calls, _flops(t, op), _bytes(t, op), peak, bandwidth, fixed, compute, memory,
+    )  # fmt: skip
+
+
+def _collective(t: Trace, e: Estimate, op: Op):
+    p, world = e.calibration.parameters(op.kind), op.shape["world"]
+    calls = t.derived(
+        "n_calls", f"calls of {op.name} in a step", op.count, "count", "from the list of operations"
+    )
+    ranks = t.given("w", "devices that take part", world, "count")
+    payload = t.derived(
+        "Q", f"bytes that one {op.name} call sums", op.comm_bytes, "byte", "from the list of operations"
+    )
+    link = scenario.link_bandwidth(t, e, world)
+    fixed = t.fact("t_0", f"fixed cost of a {op.kind} call", p.facts["fixed"])
+    reached = t.fact("e_link", "share of the link that a ring reaches", p.facts["link_efficiency"])
+    return t.define(
+        "t_op", f"largest operation of the step: {op.name}", "s",
+        lambda calls, *call: calls * allreduce_time_s(*call), calls, payload, ranks, link, fixed, reached,
+    )  # fmt: skip
+
+
+def _flops(t: Trace, op: Op):
+    """Symbol of the flops of a call; of a matrix product with its formula."""
+    words = f"work of one {op.name} call"
+    if op.kind != "gemm" or not {"m", "n", "k"} <= set(op.shape):
+        return t.derived("F", words, op.flops, "flop", _sizes(op))
+    sizes = [
+        t.derived("m_op", "rows: tokens in the call", op.shape["m"], "count", "from the list of operations"),
+        t.derived(
+            "n_op", "output features on one device", op.shape["n"], "count", "from the list of operations"
+        ),
+        t.derived(
+            "k_op", "input features on one device", op.shape["k"], "count", "from the list of operations"
+        ),
+    ]
+    copies = op.shape.get("copies", 1)
+    if copies != 1:
+        sizes.append(
+            t.derived("g_op", "such products in one call", copies, "count", "from the list of operations")
+        )
+    return t.define("F", words, "flop", _gemm_flops, *sizes)
+
+
+def _gemm_flops(m, n, k, copies=1):
+    plain = Precision(bits={"attention": 16}, kv_bytes=2, math="bf16")
+    return gemm("", "attention", m, n, k, plain, copies).flops
+
+
+def _bytes(t: Trace, op: Op):
+    """Symbol of the bytes of a call, as the sum of weights, cache and activations."""
+    rows = (("weight_bytes", "weights"), ("cache_bytes", "cache"), ("activation_bytes", "activations"))
+    known = [(field, words) for field, words in rows if getattr(op, field)]
+    symbols = [
+        t.derived(
+            f"Q_{words}", f"{words} that one {op.name} call moves", getattr(op, field), "byte", _sizes(op)
+        )
+        for field, words in known
+    ]
+
+    def moved(*values):
+        sizes = {
+            **dict.fromkeys((field for field, _ in rows), 0.0),
+            **dict(zip((f for f, _ in known), values, strict=True)),
+        }
+        return Op.bytes.fget(SimpleNamespace(**sizes))
+
+    return t.define("Q", f"memory traffic of one {op.name} call", "byte", moved, *symbols)
+
+
+def _sizes(op: Op) -> str:
+    sizes = ", ".join(f"{name} {value:g}" for name, value in op.shape.items())
+    return f"sizes: {sizes}" if sizes else "from the list of operations"

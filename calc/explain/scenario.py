@@ -1,0 +1,66 @@
+"""Symbols that several explanations share: lengths, load, devices, links, with their origin."""
+
+from calc.estimate import Estimate
+from calc.explain.trace import Trace, origin
+from calc.timing.collectives import (
+    ASSUMED_HOST_LINK_BYTES_PER_S,
+    ASSUMED_NETWORK_BYTES_PER_S,
+    link_bytes_per_s,
+)
+
+
+def prompt_tokens(t: Trace, e: Estimate):
+    """Return the symbol of the prompt's length."""
+    return t.given("I", "prompt tokens of a request", e.workload.prompt_tokens, "tokens")
+
+
+def output_tokens(t: Trace, e: Estimate):
+    """Return the symbol of the answer's length."""
+    return t.given("O", "output tokens of a request", e.workload.output_tokens, "tokens")
+
+
+def in_flight(t: Trace, e: Estimate, value=None):
+    """Return the symbol of the requests that run at once."""
+    value = e.service.concurrency if value is None else value
+    if value == e.workload.concurrency:
+        return t.given("N", "requests in flight", value, "count")
+    wanted = "as many as possible" if e.workload.concurrency is None else f"{e.workload.concurrency} wanted"
+    return t.derived(
+        "N", "requests in flight", value, "count", f"{wanted}; at most what memory and engine hold"
+    )
+
+
+def devices(t: Trace, e: Estimate):
+    """Return the symbol of the number of devices."""
+    return t.given("n", "devices of the deployment", e.n_devices, "count", note="tp * pp * dp")
+
+
+def engine_setting(t: Trace, e: Estimate, symbol: str, words: str, name: str, chosen):
+    """Return the symbol of a number that the scenario may set and the engine else does."""
+    if chosen is not None:
+        return t.given(symbol, words, chosen, e.engine.facts[name].unit)
+    return t.fact(symbol, words, e.engine.facts[name], note=f"default of {e.engine.name}")
+
+
+def model_size(t: Trace, e: Estimate, symbol: str, words: str, value, unit="count", note=""):
+    """Return the symbol of a number in the model's configuration."""
+    sources = origin(e.model.config_sources)
+    return t.given(symbol, words, value, unit, kind=e.model.config_kind, **sources, note=note)
+
+
+def link_bandwidth(t: Trace, e: Estimate, world):
+    """Return the symbol of the bandwidth one device has towards the others."""
+    device, words = e.device, "link bandwidth of one device, one direction"
+    value = link_bytes_per_s(device, world)
+    known = [
+        fact
+        for fact in (device.link.bandwidth, device.host_link, device.network, device.link.per_peer)
+        if fact
+    ]
+    for fact in known:
+        if fact.value == value:
+            return t.fact("W_link", words, fact)
+    if value in (ASSUMED_HOST_LINK_BYTES_PER_S, ASSUMED_NETWORK_BYTES_PER_S):
+        note = "no figure for this device is known"
+        return t.given("W_link", words, value, "byte/s", kind="assumed", source="", note=note)
+    return t.derived("W_link", words, value, "byte/s", f"{device.link.topology} of {world} devices")

@@ -1,0 +1,143 @@
+"""How engines hand out cache: whole blocks, and layer groups that share one pool.
+
+An engine does not store bytes per token but blocks of tokens. Models whose layers differ
+(full and sliding attention, attention and recurrent states) get groups of layers that draw
+pages of equal size from one pool; the smaller group is padded. These rules are vLLM's V1
+hybrid cache manager; with layers of one kind they reduce to plain block rounding.
+"""
+
+from dataclasses import dataclass
+
+from calc.specs.model import Model
+from calc.specs.numeric import ceil, floor, maximum, minimum
+from calc.work.attention import attention
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCaches:
+    """Layers that keep the same kind of cache: how many, how much a token or a state takes.
+
+    ``reach`` is the window or chunk of local attention, None where all tokens are kept;
+    ``state_bytes`` is what a recurrent layer keeps per sequence. Bytes are of one layer on
+    one device.
+    """
+
+    kind: str  # "full", "sliding", "chunked" or "state"
+    count: int
+    bytes_per_token: object
+    reach: int | None = None
+    state_bytes: object = 0
+
+
+def layer_caches(model: Model, dtype_bytes, tp=1) -> list[LayerCaches]:
+    """Return the kinds of cache in a model's layers, equal ones together; layers without left out."""
+    rows: dict[tuple, LayerCaches] = {}
+    for layer, count in model.distinct_layers:
+        if layer.attention is None:
+            continue
+        row = _caches_of(attention(layer.attention), count, dtype_bytes, tp)
+        if row is None:
+            continue
+        key = (row.kind, row.reach, str(row.bytes_per_token), str(row.state_bytes))
+        known = rows.get(key)
+        total = row.count + (known.count if known else 0)
+        rows[key] = LayerCaches(row.kind, total, row.bytes_per_token, row.reach, row.state_bytes)
+    return list(rows.values())
+
+
+def _caches_of(kind, count: int, dtype_bytes, tp) -> LayerCaches | None:
+    first, second = kind.cache_bytes(1, dtype_bytes, tp), kind.cache_bytes(2, dtype_bytes, tp)
+    per_token = second - first
+    window, chunk = getattr(kind, "window", None), getattr(kind, "chunk", None)
+    if getattr(kind, "fixed_state", False):
+        return LayerCaches("state", count, 0.0, state_bytes=first)
+    if getattr(kind, "shares_cache", False):
+        return None
+    if window or chunk:
+        return LayerCaches("sliding" if window else "chunked", count, per_token, window or chunk)
+    return LayerCaches("full", count, per_token)
+
+
+@dataclass(frozen=True, eq=False)
+class Paging:
+    """Pool and requests in pages: a page is one block of ``group_layers`` layers.
+
+    ``request_pages`` is what one request of the given length occupies, ``groups`` how many
+    pages one block of tokens takes over all groups, ``padded_layers`` the layer slots that
+    are charged (at least the real ones).
+    """
+
+    page_bytes: object
+    request_pages: object
+    groups: object
+    block_tokens: object
+    padded_layers: object
+
+    def pages(self, pool_bytes):
+        """Whole pages in a pool."""
+        return floor(pool_bytes / maximum(self.page_bytes, 1e-9))
+
+    def max_concurrency(self, pool_bytes):
+        """Requests of this length that the pool holds at once, with fraction, as vLLM prints it."""
+        return self.pages(pool_bytes) / self.request_pages
+
+    def cache_tokens(self, pool_bytes):
+        """Tokens as vLLM's line "GPU KV cache size" counts them."""
+        return floor(self.pages(pool_bytes) / self.groups) * self.block_tokens
+
+    @property
+    def request_bytes(self):
+        """Bytes reserved for one request on one device. [byte]"""
+        return self.request_pages * self.page_bytes
+
+
+def paging(rows: list[LayerCaches], request_tokens, block_tokens, max_batched_tokens) -> Paging:
+    """Return the paging of requests of a length.
+
+    Parameters
+    ----------
+    rows : list of LayerCaches
+        From ``layer_caches``.
+    request_tokens : number or array
+        Tokens of one request, prompt and output. [tokens]
+    block_tokens : number
+        Tokens of one block. [tokens]
+    max_batched_tokens : number
+        Tokens a step may bring: a window is reserved with that many more. [tokens]
+
+    Notes
+    -----
+    Group size is the smallest count of layers of one kind; each kind takes
+    ``ceil(count / size)`` groups, the last one padded. With recurrent layers the block is
+    enlarged until the page of an attention group holds one state. Kinds whose pages differ
+    in size for another reason are charged the largest.
+    """
+    if not rows:
+        return Paging(0.0, 1.0, 1.0, block_tokens, 0)
+    growing = [row for row in rows if row.kind != "state"]
+    states = [row for row in rows if row.kind == "state"]
+    if not growing:  # only states: one page per request holds them all
+        size = sum(row.count * row.state_bytes for row in states)
+        return Paging(size, 1.0, 1.0, block_tokens, sum(row.count for row in states))
+    per_token = growing[0].bytes_per_token
+    for row in growing[1:]:
+        per_token = maximum(per_token, row.bytes_per_token)
+    block = block_tokens
+    for row in states:
+        block = maximum(block, ceil(row.state_bytes / per_token / block_tokens) * block_tokens)
+    size = min(row.count for row in rows)
+    groups = {id(row): -(-row.count // size) for row in rows}
+    pages = sum(groups[id(row)] * _blocks(row, request_tokens, block, max_batched_tokens) for row in rows)
+    slots = size * sum(groups.values())
+    return Paging(size * block * per_token, pages, sum(groups.values()), block, slots)
+
+
+def _blocks(row: LayerCaches, tokens, block, max_batched_tokens):
+    """Blocks that one group of a kind reserves for a request."""
+    if row.kind == "state":
+        return 1
+    if row.kind == "sliding":
+        return ceil(minimum(row.reach - 1 + max_batched_tokens, tokens) / block) + 1
+    if row.kind == "chunked":
+        return ceil(minimum(row.reach + max_batched_tokens, tokens) / block)
+    return ceil(tokens / block)
