@@ -57,7 +57,7 @@ def memory_figure(estimate: calc.Estimate, dark: bool = False) -> go.Figure:
         start = end
     if not estimate.fits:
         name = f"Too much {calc.format_bytes(memory.shortfall_bytes_per_device)}"
-        _segment(figure, usable, needed, name, "rgba(213,94,0,0.75)", "/", "#ffffff")
+        _segment(figure, usable, needed, name, VERMILLION, "/", "#ffffff")
     _limit(figure, device, longest, f"GPU has {calc.format_bytes(memory.device_bytes_per_device)}", "dot", 24)
     _limit(
         figure,
@@ -166,7 +166,7 @@ def curve_figure(rows: list[dict], point: dict, slo: calc.SLO, dark: bool = Fals
     top = 1.25 * max(row["tokens_per_s_per_gpu"] for row in everything)
     if slo.tpot_s is not None:
         least = 1 / slo.tpot_s
-        right = max(right, 1.3 * least)
+        right = max(right, 1.7 * least)
         figure.add_vrect(least, right, fillcolor=GREEN, opacity=0.13, line_width=0, layer="below")
         figure.add_vline(least, line={"color": GREEN, "width": 2, "dash": "dash"})
         figure.add_annotation(

@@ -1,7 +1,6 @@
 """Inputs and blocks that pages share: small Streamlit helpers, no arithmetic."""
 
 import math
-from contextlib import suppress
 from dataclasses import fields
 
 import plotly.graph_objects as go
@@ -39,6 +38,7 @@ _CSS = """
 [data-testid=stSelectbox] input, [data-testid=stSelectbox] [data-baseweb=select] > div,
 [data-testid=stNumberInput] input, [data-testid=stTextInput] input { font-size: 1rem !important; }
 [data-testid=stMetricLabel] * { white-space: normal !important; overflow: visible !important; }
+[data-testid=stPopoverBody] { width: min(46rem, 94vw); max-width: 94vw; }
 """
 
 
@@ -73,11 +73,19 @@ def scenario_sidebar() -> Scenario:
 
 
 def _drop_infinities() -> None:
-    """Take numbers too large for a float out of the URL: Streamlit 1.67 fails on them for whole numbers."""
-    for key, text in list(st.query_params.items()):
-        with suppress(ValueError):
-            if key in KEYS and math.isinf(float(text)):
-                del st.query_params[key]
+    """Take infinite numbers out of the URL and start over: Streamlit 1.67 fails on them."""
+    infinite = [key for key, text in st.query_params.items() if key in KEYS and _is_infinite(text)]
+    for key in infinite:
+        del st.query_params[key]
+    if infinite:
+        st.rerun()
+
+
+def _is_infinite(text: str) -> bool:
+    try:
+        return math.isinf(float(text))
+    except ValueError:
+        return False
 
 
 def reset() -> None:
@@ -159,7 +167,7 @@ def _advanced() -> dict:
 
 def chart(figure: go.Figure, key: str, title: str, takeaway: str, rows: list[dict]) -> None:
     """Draw a figure under its conclusion, with a sentence and a table that say the same."""
-    st.markdown(f"### {title}")
+    st.markdown(f"## {title}")
     st.plotly_chart(figure, key=key, alt=f"{title}. {takeaway}", config=CHART_CONFIG)
     st.markdown(takeaway)
     with st.expander("Data"):
@@ -215,8 +223,7 @@ def _term_row(term) -> dict[str, str]:
         "Symbol": f"${term.symbol_latex}$",
         "Is": term.name,
         "Value": term.shown,
-        "Known how": term.kind,
-        "Source": f"{source} {term.date}".strip(),
+        "From": ", ".join(part for part in (term.kind, source, term.date) if part),
     }
 
 

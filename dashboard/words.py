@@ -81,8 +81,7 @@ def verdict(plan: calc.Plan) -> tuple[str, str, str]:
     speed = f"{_times(plan)} Limited by {e.bound}.{_waiting(e)}"
     if plan.meets:
         return "good", f"Fits on {where}: {spare} spare per GPU", speed
-    missed = "; ".join(_missed(plan))
-    return "slow", f"Fits on {where}, but too slow: {missed}", speed
+    return "slow", f"Fits on {where}, but too slow: {' and '.join(_missed(plan))} over the limit", speed
 
 
 def _times(plan: calc.Plan) -> str:
@@ -105,17 +104,8 @@ def _waiting(e: calc.Estimate) -> str:
 
 def _missed(plan: calc.Plan) -> list[str]:
     e, slo = plan.estimate, plan.slo
-    rows = (("first token after", e.ttft_s, slo.ttft_s), ("per token", e.tpot_s, slo.tpot_s))
-    words = []
-    for name, value, limit in rows:
-        if limit is not None and value > limit:
-            value, limit = calc.format_seconds(value), calc.format_seconds(limit)
-            words.append(
-                f"{name} {value}, limit {limit}"
-                if name.startswith("first")
-                else f"{value} {name}, limit {limit}"
-            )
-    return words
+    rows = (("time to first token", e.ttft_s, slo.ttft_s), ("time per token", e.tpot_s, slo.tpot_s))
+    return [name for name, value, limit in rows if limit is not None and value > limit]
 
 
 def metric_values(plan: calc.Plan, chosen: bool = False) -> dict[str, tuple[str, str]]:

@@ -13,6 +13,7 @@ from calc.specs.errors import SpecError, unknown_name
 
 if TYPE_CHECKING:
     from calc.estimate import Estimate
+    from calc.explain.trace import Trace
 
 #: metric -> (title, unit, module of calc.explain that explains it)
 METRICS = {
@@ -81,17 +82,9 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
     >>> [equation.symbol for equation in why.equations]
     ['C', 'C_device', 'C_request', 'T']
     """
-    from calc.explain.trace import Trace
-
     name = metric_name(metric)
-    _require_one_scenario(estimate, name)
-    title, unit, module = METRICS[name]
-    if module == "costs" and estimate.cost is None:
-        raise SpecError(
-            f"{name}: no price of {estimate.device.id} is known; allowed is your own usd_per_device_hour"
-        )
-    trace = Trace()
-    answer = getattr(import_module(f"calc.explain.{module}"), name)(trace, estimate)
+    trace, answer = traced(estimate, name)
+    title, unit, _ = METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)
     value = float(trace.values[answer.heads[0]])
     return Explanation(
@@ -105,6 +98,20 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
         parts=tuple(answer.parts),
         notes=(*_trust(estimate, name), *answer.notes),
     )
+
+
+def traced(e: "Estimate", metric: str) -> tuple["Trace", Answer]:
+    """Return the trace of a metric, named as in ``METRICS``, and what to show of it."""
+    from calc.explain.trace import Trace
+
+    _require_one_scenario(e, metric)
+    module = METRICS[metric][2]
+    if module == "costs" and e.cost is None:
+        raise SpecError(
+            f"{metric}: no price of {e.device.id} is known; allowed is your own usd_per_device_hour"
+        )
+    trace = Trace()
+    return trace, getattr(import_module(f"calc.explain.{module}"), metric)(trace, e)
 
 
 def metric_name(metric: str) -> str:

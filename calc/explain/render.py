@@ -153,10 +153,10 @@ def _sign(node) -> tuple[bool, object]:
     """Whether a node is subtracted, and what is."""
     if node.is_Number and node < 0:
         return True, -node
-    if node.is_Mul and node.args[0].is_Number and node.args[0] < 0:
-        first, rest = -node.args[0], node.args[1:]
+    if node.is_Mul and _sign(node.args[0])[0]:  # a product is negative if its first factor is
+        first, rest = _sign(node.args[0])[1], node.args[1:]
         with sympy.evaluate(False):
-            return True, _joined(sympy.Mul, [*([first] if first != 1 else []), *rest], 1)
+            return True, _joined(sympy.Mul, [*([] if _is(first, 1) else [first]), *rest], 1)
     return False, node
 
 
@@ -176,6 +176,8 @@ def symbol_latex(name: str) -> str:
     head = head if len(head) == 1 else rf"\mathrm{{{head}}}"
     if not below:
         return head
+    if len(below) == 1:
+        return f"{head}_{{{below}}}"
     words = below.replace("_", r"\ ")
     return rf"{head}_{{\mathrm{{{words}}}}}"
 

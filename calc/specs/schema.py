@@ -141,8 +141,13 @@ class EngineRows(_Strict):
     memory_utilization: FactRow
     activation_fixed: FactRow
     activation_per_logit: FactRow
+    activation_token_copies: FactRow
+    activation_vision: FactRow
+    activation_pipeline: FactRow
     non_torch_single: FactRow
     non_torch_parallel: FactRow
+    non_torch_pipeline: FactRow
+    cuda_graphs: FactRow
     block_tokens: FactRow
     max_sequences: FactRow
     max_batched_tokens: FactRow
@@ -150,15 +155,22 @@ class EngineRows(_Strict):
     sequence_overhead: FactRow
 
 
+class EngineProfile(_Strict):
+    """One engine in a range of versions, e.g. ``>=0.17,<0.18`` or ``any``."""
+
+    versions: str = Field(pattern=r"^(any|(>=|<)\d+(\.\d+)*(,(>=|<)\d+(\.\d+)*)*)$")
+    facts: EngineRows
+
+
 class EngineFile(_Strict):
-    """One serving engine in a range of versions."""
+    """One serving engine: how it budgets memory, and its profiles, newest first."""
 
     id: Id
     name: str
-    versions: str
+    budget: Literal["share-of-total", "share-of-free", "exact"]
     note: str = ""
     sources: dict[str, SourceRow]
-    facts: EngineRows
+    profiles: list[EngineProfile] = Field(min_length=1)
 
 
 class OpRows(_Strict):

@@ -46,6 +46,10 @@ class Workload:
         ``"closed_loop"`` (that many requests kept in flight, continuous batching),
         ``"static"`` (one batch, prefilled together and decoded to the end) or
         ``"max_load"`` (as many as memory and the engine's limit allow).
+    shared_prefix_tokens : int or array
+        Leading prompt tokens that all requests have in common; cached once. [tokens]
+    sequences_per_request : int or array
+        Continuations of one prompt: beams, or n of best-of-n; the prompt is cached once.
     requests_per_s : float, optional
         Arrival rate; not answered yet.
 
@@ -60,6 +64,8 @@ class Workload:
     concurrency: object = None
     requests_per_s: object = None
     mode: str = ""
+    shared_prefix_tokens: object = 0
+    sequences_per_request: object = 1
 
     def __post_init__(self):
         if self.requests_per_s is not None:
@@ -76,6 +82,12 @@ class Workload:
         put(self, "mode", mode)
         put(self, "prompt_tokens", whole_number("prompt_tokens", self.prompt_tokens, 1, 2**30))
         put(self, "output_tokens", whole_number("output_tokens", self.output_tokens, 1, 2**30))
+        shared = whole_number("shared_prefix_tokens", self.shared_prefix_tokens, 0, 2**30)
+        put(self, "shared_prefix_tokens", shared)
+        if np.any(np.asarray(shared) > self.prompt_tokens):
+            raise SpecError(f"shared_prefix_tokens: {shared} is not allowed; allowed is up to prompt_tokens")
+        sequences = whole_number("sequences_per_request", self.sequences_per_request, 1, 1024)
+        put(self, "sequences_per_request", sequences)
         if mode != "max_load":
             given = 1 if self.concurrency is None else self.concurrency
             put(self, "concurrency", whole_number("concurrency", given, 1, 2**30))

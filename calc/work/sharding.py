@@ -1,28 +1,89 @@
-"""What one device of a deployment holds: weights and heads under tensor parallelism."""
+"""What one device of a deployment holds: layers of its stage, weights and heads of its rank."""
+
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from calc.specs.errors import SpecError
 from calc.specs.model import Model, Weight
-from calc.specs.numeric import maximum
+from calc.specs.numeric import ceil, maximum
+
+#: weights of these module classes belong to the first pipeline stage
+_FIRST_STAGE_ROLES = ("embedding", "vision")
 
 
-def parameters_per_device(weight: Weight, tp):
-    """Return how many of a weight's parameters one of ``tp`` ranks holds.
+def parameters_per_device(weight: Weight, tp, dp=1, ep=1):
+    """Return how many of a weight's parameters one device of a stage holds.
 
-    ``split`` says how: by outputs or inputs (1/tp), by KV heads (1/tp until a rank holds
-    one head, then copies), or not at all. Padding of uneven cuts is ignored.
+    ``split`` says how tensor parallelism cuts it: by outputs or inputs (1/tp), by KV heads
+    (1/tp until a rank holds one head, then copies), or not at all. Attention data parallel
+    ranks hold copies of everything but routed experts; those are shared out over all
+    ``tp * dp`` devices: whole experts to ``ep`` ranks, each cut over the rest. Padding of
+    uneven cuts is ignored.
 
     Examples
     --------
     >>> parameters_per_device(Weight("k_proj", "attention", 1024, 4096, split="kv", kv_heads=8), tp=16)
     524288.0
+    >>> experts = Weight("moe.experts.up_proj", "expert", 64, 32, copies=256, split="out")
+    >>> parameters_per_device(experts, tp=4, dp=8, ep=32) / (64 * 32)
+    8.0
     """
+    if is_routed(weight):
+        held = ceil(weight.copies / ep)
+        cut = 1.0 if weight.split == "none" else tp * dp / ep
+        return weight.parameters / weight.copies * held / cut
     if weight.split == "none":
         return 1.0 * weight.parameters
     if weight.split == "kv":
         return weight.parameters * maximum(1, weight.kv_heads / tp) / weight.kv_heads
     return weight.parameters / tp
+
+
+def is_routed(weight: Weight) -> bool:
+    """Whether a weight belongs to routed experts."""
+    return weight.role == "expert" or ".experts." in weight.name
+
+
+def stage_layers(n_layers: int, pp: int) -> list[int]:
+    """Return how many layers each pipeline stage holds, as vLLM shares them out.
+
+    An even share; what is left over goes one each to the stages before the last, which
+    holds the lm_head.
+
+    Examples
+    --------
+    >>> stage_layers(32, 4), stage_layers(61, 4)
+    ([8, 8, 8, 8], [15, 15, 16, 15])
+    """
+    if pp > n_layers:
+        raise SpecError(f"pp: {pp} is more than the {n_layers} layers; allowed are 1 to {n_layers}")
+    counts = [n_layers // pp] * pp
+    for i in range(n_layers % pp):
+        counts[-(i + 2) % pp] += 1
+    return counts
+
+
+@lru_cache(maxsize=256)
+def stages(model: Model, pp: int) -> tuple[Model, ...]:
+    """Return each pipeline stage as a model of its own: its layers, and what is around them.
+
+    The first stage holds embedding and towers, the last the final norm and the lm_head (its
+    own copy where the embedding is tied).
+    """
+    if pp == 1:
+        return (model,)
+    first = tuple(w for w in model.outer if w.role in _FIRST_STAGE_ROLES)
+    last = tuple(w for w in model.outer if w.role not in _FIRST_STAGE_ROLES)
+    if model.tied_embeddings:
+        last += tuple(w for w in first if w.role == "embedding")
+    parts, start = [], 0
+    for index, count in enumerate(stage_layers(model.n_layers, pp)):
+        outer = (first if index == 0 else ()) + (last if index == pp - 1 else ())
+        parts.append(replace(model, layers=model.layers[start : start + count], outer=outer))
+        start += count
+    return tuple(parts)
 
 
 def head_counts(model: Model) -> list[int]:

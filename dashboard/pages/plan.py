@@ -72,7 +72,7 @@ def _metrics(plan: calc.Plan, chosen: bool) -> None:
 
 def _remedies(scenario: Scenario) -> None:
     found = remedies(scenario)
-    st.markdown("### What would help" if found else "### No single change of those tried is enough")
+    st.markdown("## What would help" if found else "## No single change of those tried is enough")
     for line, changes, plan in found:
         st.button(
             words.remedy_line(line, plan), on_click=widgets.apply, args=(changes,), key=f"remedy_{line}"
@@ -93,7 +93,7 @@ def _memory(plan: calc.Plan) -> None:
 def _speed(plan: calc.Plan) -> None:
     sweep = user_sweep(plan)
     if sweep is None:
-        st.markdown("### Speed: nothing to time yet")
+        st.markdown("## Speed: nothing to time yet")
         st.markdown("Throughput against interactivity appears here once the model fits.")
         return
     rows, point = figures.curve_rows(sweep, plan.slo), figures.point_row(plan.estimate, plan.slo)
@@ -110,7 +110,7 @@ def _launch(plan: calc.Plan) -> None:
     e = plan.estimate
     if not e.fits:
         return
-    st.markdown("### Start it")
+    st.markdown("## Start it")
     tokens = e.workload.prompt_tokens + e.workload.output_tokens
     try:
         command = calc.launch_command(e.deployment, e.model, context_tokens=tokens)

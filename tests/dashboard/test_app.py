@@ -170,7 +170,9 @@ def test_what_does_not_fit_says_so_and_offers_help(app):
 
 def test_slow_says_which_limit(app):
     app.query_params["tp"] = "2"
-    assert "too slow: first token after" in answers(app.run()).warning[0].value
+    warning = answers(app.run()).warning[0].value
+    assert "too slow: time to first token over the limit" in warning
+    assert "(limit 2 s)" in warning
 
 
 def test_impossible_split_is_one_line(app):

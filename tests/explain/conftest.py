@@ -9,7 +9,8 @@ SCENARIOS = {
     "dense on four devices": ("llama-3.1-70b", "h100-sxm", {"tp": 4}, {"concurrency": 64}),
     "one request, one token": ("llama-3.1-8b", "h100-sxm", {}, {"concurrency": 1, "output_tokens": 1}),
     "fp8 on a device that computes it in bf16": (
-        "llama-3.1-70b", "a100-sxm-80gb", {"tp": 4, "weight_dtype": "fp8", "kv_dtype": "fp8"}, {"concurrency": 9},
+        "llama-3.1-70b", "a100-sxm-80gb",
+        {"tp": 4, "weight_dtype": "fp8", "kv_dtype": "fp8"}, {"concurrency": 9},
     ),
     "experts": ("mixtral-8x7b", "h100-sxm", {"tp": 4}, {"concurrency": 32}),
     "latent attention and experts": ("deepseek-v3", "h200-sxm", {"tp": 8}, {"concurrency": 16}),
@@ -19,12 +20,15 @@ SCENARIOS = {
     "most load": ("llama-3.1-8b", "h100-sxm", {}, {"mode": "max_load"}),
     "a queue for memory": ("llama-3.1-8b", "l4", {}, {"concurrency": 500}),
     "long prompts in small chunks": (
-        "llama-3.1-8b", "h100-sxm", {"max_batched_tokens": 512, "memory_utilization": 0.8, "max_sequences": 100},
+        "llama-3.1-8b", "h100-sxm",
+        {"max_batched_tokens": 512, "memory_utilization": 0.8, "max_sequences": 100},
         {"concurrency": 30, "prompt_tokens": 9000},
     ),
     "does not fit": ("llama-3.1-70b", "h100-sxm", {}, {"concurrency": 8}),
     "links to single peers": ("llama-3.1-70b", "mi300x", {"tp": 4}, {"concurrency": 64}),
-    "a collective that takes longest": ("llama-3.1-8b", "l40s", {"tp": 8}, {"concurrency": 1, "prompt_tokens": 8000}),
+    "a collective that takes longest": (
+        "llama-3.1-8b", "l40s", {"tp": 8}, {"concurrency": 1, "prompt_tokens": 8000},
+    ),
     "no price": ("llama-3.1-8b", "rtx-3090", {}, {"concurrency": 4}),
 }  # fmt: skip
 

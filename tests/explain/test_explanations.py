@@ -19,10 +19,8 @@ UNITS = {
     "PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6, "kFLOP": 1e3, "FLOP": 1,
     "tokens": 1, "tokens/s": 1, "requests/s": 1, "parameters": 1, "bit": 1, "USD/h": 1, "USD/Mtok": 1,
 }  # fmt: skip
-QUANTITY = re.compile(
-    r"(?P<size>\d[\d.]*(?:e[+-]?\d+)?)(?: (?P<unit>%s)(?![\w/]))?"
-    % "|".join(sorted(UNITS, key=len, reverse=True))
-)
+NAMES = "|".join(sorted(UNITS, key=len, reverse=True))
+QUANTITY = re.compile(rf"(?P<size>\d[\d.]*(?:e[+-]?\d+)?)(?: (?P<unit>{NAMES})(?![\w/]))?")
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: operator.pow, ast.USub: operator.neg, ast.Gt: operator.gt,
@@ -268,3 +266,20 @@ def test_every_device_can_be_explained(device):
     e = calc.estimate("llama-3.1-8b", device, calc.Deployment(tp=2), calc.Workload(concurrency=50))
     for why in explanations(e):
         assert why.to_text()
+
+
+def test_the_operation_shown_in_detail_is_the_largest_of_its_step(estimate):
+    mix = estimate.service.mix
+    for metric, step in (("ttft_s", mix and mix.own), ("tpot_s", mix and mix.decode)):
+        rows = (step or getattr(estimate.service, metric.removesuffix("_s"))).rows
+        largest = max(row.seconds for row in rows if row.op)
+        why = estimate.explain(metric)
+        shown = next(equation for equation in why.equations if equation.symbol == "t_op")
+        assert shown.value == pytest.approx(largest, rel=1e-12)
+
+
+def test_a_collective_is_shown_with_its_ring_and_link():
+    deployment, load = calc.Deployment(tp=8), calc.Workload(concurrency=1, prompt_tokens=8000)
+    why = calc.estimate("llama-3.1-8b", "l40s", deployment, load).explain("ttft_s")
+    formula = next(equation.formula for equation in why.equations if equation.symbol == "t_op")
+    assert formula == "t_op = n_calls * (t_0 + 2 * (w - 1) / w * Q / (e_link * W_link) if w > 1 else 0)"
