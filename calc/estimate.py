@@ -20,7 +20,7 @@ from calc.specs.units import format_bytes
 from calc.specs.workload import Workload
 from calc.timing.calibration import Calibration, load_calibration
 from calc.timing.step_time import longest
-from calc.work.memory import Memory, memory_of
+from calc.work.budget import Memory, memory_of
 from calc.work.sharding import check_tp
 
 #: metrics with a range, a breakdown and an explanation
@@ -167,6 +167,49 @@ class SLO:
                 raise SpecError(f"{name}: {value!r} is not allowed; allowed are times above 0")
 
 
+def memory(
+    model: Model | str,
+    device: Device | str,
+    deployment: Deployment | None = None,
+    workload: Workload | None = None,
+) -> Memory:
+    """Return the memory of one scenario, without its times.
+
+    Answers every parallelism (tp, pp, ep, dp, cp), shared prefixes, beams, adapters and
+    offloading, which ``estimate`` cannot time yet.
+
+    Parameters
+    ----------
+    model, device : Model, Device or str
+    deployment : Deployment, optional
+    workload : Workload, optional
+
+    Examples
+    --------
+    >>> m = memory("llama-3.1-70b", "h100-sxm", Deployment(tp=2, pp=2), Workload(concurrency=16))
+    >>> bool(m.fits), print(f"{m.weights_bytes / 1e9:.1f} GB of weights")
+    141.1 GB of weights
+    (True, None)
+    """
+    model, device = load_model(model), load_device(device)
+    deployment, workload = deployment or Deployment(), workload or Workload()
+    check_tp(model, deployment.tp)
+    engine = load_engine(deployment.engine, deployment.engine_version)
+    return memory_of(model, device, deployment, workload, engine)
+
+
+def _check_timed(deployment: Deployment, workload: Workload) -> None:
+    """Raise SpecError for what only memory is answered for."""
+    given = {name: getattr(deployment, name) for name in ("pp", "ep", "dp", "cp")}
+    given["sequences_per_request"] = workload.sequences_per_request
+    for name, value in given.items():
+        if np.any(np.asarray(value) != 1):
+            raise SpecError(f"{name}: {value}: times are not answered yet, allowed is 1; memory is (calc.memory)")
+    if np.any(np.asarray(workload.shared_prefix_tokens) != 0):
+        shared = workload.shared_prefix_tokens
+        raise SpecError(f"shared_prefix_tokens: {shared}: times are not answered yet, allowed is 0; memory is")
+
+
 def estimate(
     model: Model | str,
     device: Device | str,
@@ -214,8 +257,9 @@ def estimate(
     """
     model, device = load_model(model), load_device(device)
     deployment, workload = deployment or Deployment(), workload or Workload()
+    _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
-    engine = load_engine(deployment.engine)
+    engine = load_engine(deployment.engine, deployment.engine_version)
     if not isinstance(calibration, Calibration):
         calibration = load_calibration(calibration)
     memory = memory_of(model, device, deployment, workload, engine)

@@ -95,7 +95,7 @@ def test_any_scenario_is_answered_or_refused_in_one_line(
         ({"tp": 2.5}, "tp: 2.5 is not allowed"),
         ({"tp": "x"}, "tp: 'x' is not a number"),
         ({"tp": float("nan")}, "tp: nan is not allowed"),
-        ({"pp": 2}, "pp: 2 is not answered yet"),
+        ({"pp": 2}, "pp: 2: times are not answered yet"),
         ({"weight_dtype": "fp7"}, "unknown weight_dtype 'fp7'"),
         ({"kv_dtype": "nvfp4"}, "unknown kv_dtype 'nvfp4'"),
         ({"memory_utilization": 1.5}, "memory_utilization: 1.5 is not allowed"),

@@ -15,6 +15,12 @@ BUDGETS = {
     "exact": "the cache of every request is allocated; what is left stays free (llama.cpp, static engines)",
 }
 
+#: how an engine hands out cache
+PAGING = {
+    "groups": "blocks from one pool, layers in padded groups of equal size (vLLM V1)",
+    "plain": "blocks of tokens, each layer kind in a pool of its own size",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Engine:
@@ -34,6 +40,7 @@ class Engine:
     name: str
     versions: str
     budget: str
+    paging: str
     facts: dict[str, Fact]
     note: str = ""
 
@@ -80,7 +87,7 @@ def load_engine(name: str, version: str | None = None) -> Engine:
         raise SpecError(f"engine_version: {version!r} of {name} is not covered; known are {ranges}")
     sources = sources_from(data["sources"])
     facts = {key: fact_from(row, sources, f"{name}: {key}") for key, row in profile["facts"].items()}
-    return Engine(name, data["name"], profile["versions"], data["budget"], facts, data.get("note", ""))
+    return Engine(name, data["name"], profile["versions"], data["budget"], data["paging"], facts, data.get("note", ""))
 
 
 def covers(versions: str, version: str | None) -> bool:

@@ -168,6 +168,7 @@ class EngineFile(_Strict):
     id: Id
     name: str
     budget: Literal["share-of-total", "share-of-free", "exact"]
+    paging: Literal["groups", "plain"]
     note: str = ""
     sources: dict[str, SourceRow]
     profiles: list[EngineProfile] = Field(min_length=1)

@@ -4,6 +4,7 @@ The classes have the three methods of ``calc.work.attention``, which registers t
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from calc.specs.model import Weight
 from calc.specs.numeric import ceil, maximum
@@ -29,6 +30,7 @@ class GatedDeltaNet:
     d_key: int
     d_value: int
     d_conv: int
+    fixed_state: ClassVar[bool] = True
 
     @property
     def _key_width(self) -> int:
@@ -89,12 +91,12 @@ class GatedDeltaNet:
             gemm("linear_attention.in_proj", "attention", tokens, conv + values, self.d_model, precision),
             gemm("linear_attention.ba_proj", "attention", tokens, 2 * heads, self.d_model, precision),
             elementwise("linear_attention.conv", mixed, mixed, precision, flops=2.0 * mixed * self.d_conv),
-            *[self._core(group, heads, tp, precision) for group in groups],
+            *[self.core(group, heads, tp, precision) for group in groups],
             elementwise("linear_attention.gated_norm", 2 * tokens * values, tokens * values, precision),
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, values, precision),
         ]
 
-    def _core(self, group: Sequences, heads, tp, precision: Precision) -> Op:
+    def core(self, group: Sequences, heads, tp, precision: Precision) -> Op:
         """Return the update of the states and the read-out of one group of sequences.
 
         A decode step reads and writes each state once. Prefill runs in chunks: products

@@ -9,12 +9,8 @@ from hypothesis import strategies as st
 
 import calc
 from calc.specs.engine import load_engine
-from calc.work.memory import (
-    cache_bytes_per_sequence,
-    memory_of,
-    precision_of,
-    weights_bytes_by_role,
-)
+from calc.work.budget import memory_of
+from calc.work.memory import cache_bytes_per_sequence, precision_of, weights_bytes_by_role
 
 GIB = 2**30
 

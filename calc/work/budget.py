@@ -1,0 +1,404 @@
+"""What fits: the memory of each pipeline stage as the serving engine budgets it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calc.specs.deployment import Deployment
+from calc.specs.device import Device
+from calc.specs.engine import Engine
+from calc.specs.model import Model
+from calc.specs.numeric import ceil, floor, maximum, minimum, where
+from calc.specs.workload import Workload
+from calc.work.adapters import adapter_parameters_per_device
+from calc.work.memory import cache_bytes_per_sequence, precision_of, weights_bytes_by_role
+from calc.work.op import Precision
+from calc.work.paging import LayerCaches, Paging, layer_caches, paging
+from calc.work.sharding import stages
+
+ADAPTER_BYTES = 2  # LoRA matrices are kept in 16 bits
+
+
+def usable_bytes(device_bytes, share):
+    """Bytes of a device's memory that an engine plans with, as a share of all. [byte]
+
+    Examples
+    --------
+    >>> usable_bytes(80e9, 0.9)
+    72000000000.0
+    """
+    return device_bytes * share
+
+
+def usable_of_free_bytes(device_bytes, share, fixed_bytes):
+    """Bytes that an engine plans with when its share counts what ``fixed_bytes`` leave free. [byte]
+
+    Examples
+    --------
+    >>> usable_of_free_bytes(80e9, 0.9, 30e9)
+    75000000000.0
+    """
+    return device_bytes - (1 - share) * maximum(0.0, device_bytes - fixed_bytes)
+
+
+def activation_peak_bytes(
+    fixed_bytes, bytes_per_logit, sequences, vocab_size, token_copies=0, batched_tokens=0, width=0
+):
+    """Activation peak that an engine sets aside. [byte]
+
+    The sampler's logits, plus copies of the activations of one step in 16 bits, plus a
+    fixed part.
+
+    Examples
+    --------
+    vLLM 0.19 with Llama-3.1-8B logs 1.89 GiB:
+
+    >>> print(f"{activation_peak_bytes(0.12 * 2**30, 14, 1024, 128256, 1, 8192, 4096) / 2**30:.2f} GiB")
+    1.89 GiB
+    """
+    return fixed_bytes + bytes_per_logit * sequences * vocab_size + 2 * token_copies * batched_tokens * width
+
+
+def moe_workspace_width(model: Model, tp=1):
+    """Elements per token that the routed experts' kernels keep beside the hidden state.
+
+    Two buffers hold, for each of ``top_k`` experts of a token, gate and up projection or
+    output (the wider), and the product of gate and up. 4-bit kernels with their own
+    buffers are not meant.
+    """
+    widths = [0]
+    for layer, _ in model.distinct_layers:
+        part = layer.feedforward
+        if part is not None and part.kind == "moe":
+            inner = part["d_expert"] / tp
+            widths.append(part["top_k"] * (maximum(2 * inner, part["d_model"]) + inner))
+    result = widths[0]
+    for width in widths[1:]:
+        result = maximum(result, width)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class StageMemory:
+    """One device of one pipeline stage. All in bytes but the last four.
+
+    ``request_bytes`` is what the engine reserves for one request of the workload (all its
+    sequences), ``request_used_bytes`` what its tokens really take; ``shared_bytes`` the
+    prefix that requests have in common; ``sequences_held`` requests on this device.
+    """
+
+    device_bytes: object
+    usable_bytes: object
+    weights_bytes: object
+    adapter_bytes: object
+    activation_bytes: object
+    other_bytes: object
+    shared_bytes: object
+    request_bytes: object
+    request_used_bytes: object
+    weights_bytes_by_role: dict
+    max_concurrency: object
+    cache_tokens: object
+    padded_layers: object
+    block_tokens: object
+
+    @property
+    def fixed_bytes(self):
+        """What does not depend on requests. [byte]"""
+        return self.weights_bytes + self.adapter_bytes + self.activation_bytes + self.other_bytes
+
+    @property
+    def cache_pool_bytes(self):
+        """What is left to the cache. [byte]"""
+        return maximum(0.0, self.usable_bytes - self.fixed_bytes)
+
+    def required_bytes(self, requests):
+        """Least memory with which so many requests find room. [byte]"""
+        return self.fixed_bytes + self.shared_bytes + requests * self.request_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Where the memory goes; plain names are the whole deployment, ``_per_device`` one device.
+
+    ``_per_device`` figures are of the tightest pipeline stage. ``cache_bytes`` is what the
+    scenario's requests reserve, ``cache_used_bytes`` what their tokens take,
+    ``cache_pool_bytes`` what the engine can give them; ``cache_tokens`` and
+    ``max_concurrency`` are that pool in tokens and in requests of this length (the two lines
+    vLLM prints at start, times the data-parallel ranks). ``shortfall_bytes`` is what is
+    missing when it does not fit.
+    """
+
+    stages: tuple[StageMemory, ...]
+    tightest: StageMemory
+    n_devices: object
+    ranks: object  # devices of one stage
+    dp: object
+    max_concurrency: object
+    cache_tokens: object
+    held_concurrency: object
+    needed_requests: object
+    graph_bytes_per_device: object
+    host_cache_tokens: object
+
+    device_bytes_per_device = property(lambda self: self.tightest.device_bytes)
+    usable_bytes_per_device = property(lambda self: self.tightest.usable_bytes)
+    weights_bytes_per_device = property(lambda self: self.tightest.weights_bytes)
+    adapter_bytes_per_device = property(lambda self: self.tightest.adapter_bytes)
+    activation_bytes_per_device = property(lambda self: self.tightest.activation_bytes)
+    other_bytes_per_device = property(lambda self: self.tightest.other_bytes)
+    shared_cache_bytes_per_device = property(lambda self: self.tightest.shared_bytes)
+    request_cache_bytes_per_device = property(lambda self: self.tightest.request_bytes)
+    cache_pool_bytes_per_device = property(lambda self: self.tightest.cache_pool_bytes)
+    weights_bytes_by_role = property(lambda self: self.tightest.weights_bytes_by_role)
+
+    weights_bytes = property(lambda self: self._total("weights_bytes"))
+    adapter_bytes = property(lambda self: self._total("adapter_bytes"))
+    activation_bytes = property(lambda self: self._total("activation_bytes"))
+    other_bytes = property(lambda self: self._total("other_bytes"))
+    cache_pool_bytes = property(lambda self: self._total("cache_pool_bytes"))
+
+    def _total(self, name: str):
+        return self.ranks * sum(getattr(stage, name) for stage in self.stages)
+
+    @property
+    def required_bytes_per_device(self):
+        """Least memory with which the engine starts and holds what the mode needs. [byte]"""
+        return self.tightest.required_bytes(self.needed_requests)
+
+    @property
+    def shortfall_bytes_per_device(self):
+        """Bytes missing on a device of the tightest stage; 0 when it fits. [byte]"""
+        return maximum(0.0, self.required_bytes_per_device - self.usable_bytes_per_device)
+
+    @property
+    def shortfall_bytes(self):
+        """Bytes missing on all devices together; 0 when it fits. [byte]"""
+        missing = (s.required_bytes(self.needed_requests) - s.usable_bytes for s in self.stages)
+        return self.ranks * sum(maximum(0.0, each) for each in missing)
+
+    @property
+    def fits(self):
+        """Whether the engine starts and can hold what the mode needs at once."""
+        return self.shortfall_bytes_per_device <= 0
+
+    @property
+    def cache_bytes_per_device(self):
+        """Cache reserved for the requests in flight. [byte]"""
+        stage = self.tightest
+        return stage.shared_bytes + self.held_concurrency / self.dp * stage.request_bytes
+
+    @property
+    def cache_bytes(self):
+        """Cache reserved for the requests in flight on all devices. [byte]"""
+        held = self.held_concurrency / self.dp
+        return self.ranks * sum(stage.shared_bytes + held * stage.request_bytes for stage in self.stages)
+
+    @property
+    def cache_used_bytes(self):
+        """Cache that the tokens of the requests in flight take on all devices. [byte]"""
+        held = self.held_concurrency / self.dp
+        return self.ranks * sum(stage.shared_bytes + held * stage.request_used_bytes for stage in self.stages)
+
+    @property
+    def unused_bytes_per_device(self):
+        """Pool that the requests in flight leave empty. [byte]"""
+        return maximum(0.0, self.cache_pool_bytes_per_device - self.cache_bytes_per_device)
+
+    def breakdown(self) -> list[tuple[str, object]]:
+        """Rows (name, bytes per device) that sum to the memory the device reports.
+
+        When it does not fit nothing is unused and the sum is what would be needed.
+        """
+        reserve = self.device_bytes_per_device - self.usable_bytes_per_device
+        return [
+            ("weights", self.weights_bytes_per_device),
+            ("adapters", self.adapter_bytes_per_device),
+            ("cache", self.cache_bytes_per_device),
+            ("activations", self.activation_bytes_per_device),
+            ("other", self.other_bytes_per_device),
+            ("unused cache pool", self.unused_bytes_per_device),
+            ("outside the engine's share", reserve),
+        ]
+
+
+def memory_of(model: Model, device: Device, deployment: Deployment, load: Workload, engine: Engine) -> Memory:
+    """Return the memory of one scenario, stage by stage.
+
+    Parameters
+    ----------
+    model, device, deployment, load, engine
+        What is given; numeric fields of deployment and load may be arrays that broadcast.
+
+    Notes
+    -----
+    A static batch is held as a whole whatever the engine's budget. Ignored: fragmentation
+    beyond whole blocks and padded layer groups, and memory of other processes.
+    """
+    d = deployment
+    rows = tuple(
+        stage_memory(stage, device, d, load, engine, is_parallel=d.tp * d.pp > 1) for stage in stages(model, d.pp)
+    )
+    tight = _tightest(rows, load.concurrency / d.dp if load.mode == "static" else 1)
+    limit = d.max_sequences or engine.max_sequences
+    most = d.dp * tight.max_concurrency
+    held = floor(maximum(0, minimum(most, d.dp * limit)))
+    needed = 1
+    if load.mode == "max_load":
+        held = maximum(1, held)
+    elif load.mode == "static":
+        held, needed = load.concurrency, ceil(load.concurrency / d.dp)
+    else:
+        held = minimum(load.concurrency, maximum(1, held))
+    per_token = tight.request_bytes / maximum(1, load.prompt_tokens + load.output_tokens)
+    return Memory(
+        stages=rows,
+        tightest=tight,
+        n_devices=d.n_devices,
+        ranks=d.tp * d.dp,
+        dp=d.dp,
+        max_concurrency=most,
+        cache_tokens=d.dp * tight.cache_tokens,
+        held_concurrency=held,
+        needed_requests=needed,
+        graph_bytes_per_device=engine.cuda_graphs,
+        host_cache_tokens=floor(d.n_devices * d.host_cache_bytes / maximum(per_token, 1.0)),
+    )
+
+
+def stage_memory(
+    stage: Model, device: Device, d: Deployment, load: Workload, engine: Engine, *, is_parallel
+) -> StageMemory:
+    """Return the memory of one device of one pipeline stage."""
+    precision = precision_of(stage, d)
+    by_role = weights_bytes_by_role(stage, precision, d.tp, d.dp, d.ep)
+    stored = sum(by_role.values())
+    adapters = ADAPTER_BYTES * d.lora_slots * adapter_parameters_per_device(stage, d.lora_rank, d.tp)
+    activation = _activation(stage, d, engine, precision)
+    other = _other(d, engine)
+    usable = _usable(device, d, load, engine, stored + adapters + activation + other)
+    pool = maximum(0.0, usable - stored - adapters - activation - other)
+    pages = _Pages(stage, d, load, engine, precision)
+    return StageMemory(
+        device_bytes=device.memory_bytes,
+        usable_bytes=usable,
+        weights_bytes=stored,
+        adapter_bytes=adapters,
+        activation_bytes=activation,
+        other_bytes=other,
+        shared_bytes=pages.shared_bytes,
+        request_bytes=pages.request_bytes,
+        request_used_bytes=pages.used_bytes,
+        weights_bytes_by_role=by_role,
+        max_concurrency=pages.max_concurrency(pool),
+        cache_tokens=pages.cache_tokens(pool),
+        padded_layers=pages.whole.padded_layers,
+        block_tokens=pages.whole.block_tokens,
+    )
+
+
+def _activation(stage: Model, d: Deployment, engine: Engine, precision: Precision):
+    if d.pp > 1 and engine.activation_pipeline:
+        return engine.activation_pipeline
+    width = stage.d_model
+    if precision.bits["expert"] > 4.5:  # 4-bit expert kernels bring buffers of their own
+        width = width + moe_workspace_width(stage, d.tp * d.dp / d.ep)
+    peak = activation_peak_bytes(
+        engine.activation_fixed, engine.activation_per_logit, d.max_sequences or engine.max_sequences,
+        stage.vocab_size, engine.activation_token_copies,
+        d.max_batched_tokens or engine.max_batched_tokens, width,
+    )  # fmt: skip
+    towers = any(weight.role == "vision" for weight in stage.outer)
+    return peak + (engine.activation_vision if towers else 0.0)
+
+
+def _other(d: Deployment, engine: Engine):
+    single = engine.non_torch_pipeline if d.pp > 1 else engine.non_torch_single
+    return where(d.tp > 1, engine.non_torch_parallel, single)
+
+
+def _usable(device: Device, d: Deployment, load: Workload, engine: Engine, fixed):
+    """Bytes a device gives: by the engine's budget, all of it for a static batch."""
+    share = engine.memory_utilization if d.memory_utilization is None else d.memory_utilization
+    if engine.budget == "exact" or (load.mode == "static" and d.memory_utilization is None):
+        return usable_bytes(device.memory_bytes, 1.0 if d.memory_utilization is None else share)
+    if engine.budget == "share-of-free":
+        return usable_of_free_bytes(device.memory_bytes, share, fixed)
+    return usable_bytes(device.memory_bytes, share)
+
+
+class _Pages:
+    """Cache of one request and of what requests share, in the engine's way of paging."""
+
+    def __init__(self, stage: Model, d: Deployment, load: Workload, engine: Engine, precision: Precision):
+        self._stage, self._d, self._engine, self._width = stage, d, engine, precision.kv_bytes
+        self._rows: list[LayerCaches] = layer_caches(stage, self._width, d.tp)
+        self._batched = d.max_batched_tokens or engine.max_batched_tokens
+        self._grouped = engine.paging == "groups"
+        prompt, total = load.prompt_tokens, load.prompt_tokens + load.output_tokens
+        block = engine.block_tokens
+        self.whole: Paging = paging(self._rows, total / d.cp, block, self._batched)
+        shared = floor(load.shared_prefix_tokens / block) * block
+        sequences = load.sequences_per_request
+        one, prompt_only = self._bytes(total), self._bytes(prompt)
+        self.shared_bytes = where(shared > 0, self._bytes(shared), 0.0)
+        self.request_bytes = prompt_only * (sequences > 1) + where(
+            sequences > 1, sequences * (one - prompt_only), one
+        ) - self.shared_bytes  # fmt: skip
+        used = cache_bytes_per_sequence(stage, total / d.cp, self._width, d.tp)
+        used_prompt = cache_bytes_per_sequence(stage, prompt / d.cp, self._width, d.tp)
+        used_shared = cache_bytes_per_sequence(stage, shared / d.cp, self._width, d.tp)
+        self.used_bytes = used_prompt + sequences * (used - used_prompt) - where(shared > 0, used_shared, 0.0)
+        self._total = total
+
+    def _bytes(self, tokens):
+        """Bytes reserved on one device for one sequence of so many tokens."""
+        share, block = tokens / self._d.cp, self._engine.block_tokens
+        if self._grouped:
+            return paging(self._rows, share, block, self._batched).request_bytes
+        return cache_bytes_per_sequence(self._stage, ceil(share / block) * block, self._width, self._d.tp)
+
+    def max_concurrency(self, pool):
+        """Requests that a pool holds at once, with fraction. [count]"""
+        if self._grouped:  # whole pages only
+            pool = self.whole.pages(pool) * self.whole.page_bytes
+        return maximum(0.0, pool - self.shared_bytes) / maximum(self.request_bytes, 1.0)
+
+    def cache_tokens(self, pool):
+        """Tokens that a pool holds, counted as the engine's log does. [tokens]"""
+        if self._grouped:
+            return self.whole.cache_tokens(pool) * self._d.cp
+        one = maximum(self._bytes(self._total), 1.0)
+        return floor(pool / one * self._total)
+
+
+def _tightest(rows: tuple[StageMemory, ...], requests) -> StageMemory:
+    """Return the stage that runs out first, element by element."""
+    if len(rows) == 1:
+        return rows[0]
+    room = [
+        where(
+            row.required_bytes(requests) > row.usable_bytes,
+            row.usable_bytes - row.required_bytes(requests),
+            row.max_concurrency,
+        )
+        for row in rows
+    ]
+    choice = np.argmin(np.stack(np.broadcast_arrays(*[np.asarray(r, dtype=float) for r in room])), axis=0)
+    if choice.ndim == 0:
+        return rows[int(choice)]
+    return _chosen(rows, choice)
+
+
+def _chosen(rows: tuple[StageMemory, ...], choice: np.ndarray) -> StageMemory:
+    def pick(values):
+        return np.choose(choice, [np.broadcast_to(np.asarray(value, dtype=float), choice.shape) for value in values])
+
+    fields = {
+        name: pick([getattr(row, name) for row in rows])
+        for name in StageMemory.__dataclass_fields__
+        if name != "weights_bytes_by_role"
+    }
+    roles = {role for row in rows for role in row.weights_bytes_by_role}
+    by_role = {role: pick([row.weights_bytes_by_role.get(role, 0.0) for row in rows]) for role in sorted(roles)}
+    return StageMemory(**fields, weights_bytes_by_role=by_role)
