@@ -46,6 +46,9 @@ from calc.specs.workload import Workload as Workload
 from calc.timing.calibration import load_calibration as load_calibration
 from calc.timing.roofline import op_time_s as op_time_s
 from calc.timing.roofline import roofline_time_s as roofline_time_s
+from calc.work.finetuning import FineTuning as FineTuning
+from calc.work.finetuning import FinetuningMemory as FinetuningMemory
+from calc.work.finetuning import finetuning_memory as finetuning_memory
 from calc.work.memory import cache_bytes_per_token as cache_bytes_per_token
 from calc.work.memory import kv_cache_bytes as kv_cache_bytes
 from calc.work.parameters import (

@@ -16,12 +16,12 @@ from calc.specs.errors import SpecError
 from calc.specs.model import Model
 from calc.specs.model_files import load_model
 from calc.specs.numeric import floor, minimum
-from calc.specs.units import format_bytes
 from calc.specs.workload import Workload
 from calc.timing.calibration import Calibration, load_calibration
 from calc.timing.step_time import longest
 from calc.work.budget import Memory, memory_of
 from calc.work.sharding import check_tp
+from calc.work.ways import Way, fit_sentence, single_changes
 
 #: metrics with a range, a breakdown and an explanation
 TIMES = ("ttft_s", "tpot_s")
@@ -125,20 +125,13 @@ class Estimate:
             good = good & (np.asarray(self.tpot_s) <= slo.tpot_s)
         return bool(good) if good.ndim == 0 else good
 
+    def ways_to_fit(self) -> list[Way]:
+        """Return single changes that make it fit, least intrusive first; none when it fits."""
+        return single_changes(self.model, self.device, self.deployment, self.workload, self.engine)
+
     def fit_sentence(self) -> str:
-        """Return in words whether it fits and what is needed; for one scenario, not arrays."""
-        memory, name = self.memory, self.device.id
-        if memory.fits:
-            return (
-                f"fits: {format_bytes(memory.weights_bytes_per_device)} of weights per device, "
-                f"room for {int(memory.max_concurrency)} requests of this length at once"
-            )
-        needed, usable = memory.required_bytes_per_device, memory.usable_bytes_per_device
-        return (
-            f"does not fit: needs {format_bytes(needed)} per device, {name} offers {format_bytes(usable)} "
-            f"of {format_bytes(memory.device_bytes_per_device)} "
-            f"({format_bytes(memory.shortfall_bytes_per_device)} short per device)"
-        )
+        """Return in words whether it fits, what is needed and what would fit; not for arrays."""
+        return fit_sentence(self.memory, self.device, self.ways_to_fit())
 
     def explain(self, metric: str):
         """Return the explanation of a metric: formula, formula with numbers, sources."""
@@ -198,16 +191,46 @@ def memory(
     return memory_of(model, device, deployment, workload, engine)
 
 
+def ways_to_fit(
+    model: Model | str,
+    device: Device | str,
+    deployment: Deployment | None = None,
+    workload: Workload | None = None,
+) -> list[Way]:
+    """Return the single changes that make a scenario fit, least intrusive first.
+
+    Parameters
+    ----------
+    model, device : Model, Device or str
+    deployment : Deployment, optional
+    workload : Workload, optional
+
+    Examples
+    --------
+    >>> [way.label for way in ways_to_fit("llama-3.1-8b", "l4", workload=Workload(prompt_tokens=40_000))][0]
+    'cache fp8'
+    """
+    model, device = load_model(model), load_device(device)
+    deployment, workload = deployment or Deployment(), workload or Workload()
+    check_tp(model, deployment.tp)
+    engine = load_engine(deployment.engine, deployment.engine_version)
+    return single_changes(model, device, deployment, workload, engine)
+
+
 def _check_timed(deployment: Deployment, workload: Workload) -> None:
     """Raise SpecError for what only memory is answered for."""
     given = {name: getattr(deployment, name) for name in ("pp", "ep", "dp", "cp")}
     given["sequences_per_request"] = workload.sequences_per_request
     for name, value in given.items():
         if np.any(np.asarray(value) != 1):
-            raise SpecError(f"{name}: {value}: times are not answered yet, allowed is 1; memory is (calc.memory)")
+            raise SpecError(
+                f"{name}: {value}: times are not answered yet, allowed is 1; memory is (calc.memory)"
+            )
     if np.any(np.asarray(workload.shared_prefix_tokens) != 0):
         shared = workload.shared_prefix_tokens
-        raise SpecError(f"shared_prefix_tokens: {shared}: times are not answered yet, allowed is 0; memory is")
+        raise SpecError(
+            f"shared_prefix_tokens: {shared}: times are not answered yet, allowed is 0; memory is"
+        )
 
 
 def estimate(

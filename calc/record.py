@@ -6,13 +6,16 @@ import numpy as np
 
 if TYPE_CHECKING:
     from calc.estimate import Estimate
+    from calc.work.budget import Memory
 
 _MEMORY = (
-    "weights_bytes", "cache_bytes", "activation_bytes", "other_bytes", "cache_pool_bytes", "shortfall_bytes",
-    "weights_bytes_per_device", "cache_bytes_per_device", "activation_bytes_per_device",
-    "other_bytes_per_device", "cache_pool_bytes_per_device", "required_bytes_per_device",
-    "usable_bytes_per_device", "device_bytes_per_device", "shortfall_bytes_per_device",
-    "cache_tokens", "max_concurrency",
+    "n_devices", "weights_bytes", "adapter_bytes", "cache_bytes", "cache_used_bytes", "activation_bytes",
+    "other_bytes", "cache_pool_bytes", "shortfall_bytes",
+    "weights_bytes_per_device", "adapter_bytes_per_device", "cache_bytes_per_device",
+    "activation_bytes_per_device", "other_bytes_per_device", "graph_bytes_per_device",
+    "cache_pool_bytes_per_device", "required_bytes_per_device", "usable_bytes_per_device",
+    "device_bytes_per_device", "shortfall_bytes_per_device",
+    "cache_tokens", "max_concurrency", "host_cache_tokens",
 )  # fmt: skip
 _TIMES = ("ttft_s", "tpot_s", "e2e_latency_s", "output_tokens_per_s", "requests_per_s")
 _COST = ("usd_per_device_hour", "usd_per_hour", "usd_per_mtok_output", "usd_per_mtok_input", "usd_per_mtok")
@@ -42,7 +45,7 @@ def estimate_record(e: "Estimate") -> dict:
         "scenario": _scenario(e),
         "fits": e.fits,
         "fit": e.fit_sentence() if np.ndim(e.fits) == 0 else None,
-        "memory": {name: getattr(e.memory, name) for name in _MEMORY},
+        "memory": memory_record(e.memory),
         **{name: getattr(e, name) for name in _TIMES},
         "concurrency": e.service.concurrency,
         "queued": e.service.queued,
@@ -56,6 +59,11 @@ def estimate_record(e: "Estimate") -> dict:
         },
     }
     return plain(record)
+
+
+def memory_record(memory: "Memory") -> dict:
+    """Return the figures of a Memory by name. [byte]"""
+    return {name: getattr(memory, name) for name in _MEMORY}
 
 
 def _scenario(e: "Estimate") -> dict:

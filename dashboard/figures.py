@@ -10,18 +10,21 @@ import plotly.graph_objects as go
 import calc
 
 BLUE, ORANGE, GREEN, PURPLE, VERMILLION = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"
+SKY, YELLOW = "#56b4e9", "#f0e442"
 GREY = "#8a8a8a"
 FONT_SIZE = 16
 BYTES_PER_GB = 1e9
 
+OUTSIDE = "outside the engine's share"
 #: row of Memory.breakdown() -> (label, fill, hatch, ink of the text in it; None: the theme's)
 SEGMENTS = {
     "weights": ("Weights", BLUE, "", "#ffffff"),
     "cache": ("KV cache in use", ORANGE, "", "#000000"),
+    "adapters": ("LoRA adapters", YELLOW, "", "#000000"),
     "activations": ("Activations", GREEN, "", "#000000"),
     "other": ("Driver and buffers", PURPLE, "", "#000000"),
     "unused cache pool": ("Free for cache", "rgba(138,138,138,0.14)", "", None),
-    "outside the engine's share": ("Kept from the engine", "rgba(138,138,138,0.30)", "/", None),
+    OUTSIDE: ("Kept from the engine", "rgba(138,138,138,0.30)", "/", None),
 }
 LABEL_FROM_SHARE = 0.24  # of the axis: narrower segments are named in the legend only
 
@@ -32,8 +35,17 @@ def memory_rows(estimate: calc.Estimate) -> list[tuple[str, float]]:
     Where it does not fit, what the engine must leave alone is drawn by the lines only: the
     bar then ends at what would be needed.
     """
-    rows = [(SEGMENTS[name][0], float(value)) for name, value in estimate.memory.breakdown()]
-    return rows if estimate.fits else rows[:-1]
+    return [(label, value) for label, _, value in _segments(estimate)]
+
+
+def _segments(estimate: calc.Estimate) -> list[tuple[str, tuple, float]]:
+    """Return (label, (fill, hatch, ink), bytes) of each part; one without a style has its own name."""
+    segments = []
+    for name, value in estimate.memory.breakdown():
+        label, *style = SEGMENTS.get(name, (name.capitalize(), SKY, "", "#000000"))
+        if value and (estimate.fits or name != OUTSIDE):
+            segments.append((label, tuple(style), float(value)))
+    return segments
 
 
 def memory_figure(estimate: calc.Estimate, dark: bool = False) -> go.Figure:
@@ -41,14 +53,13 @@ def memory_figure(estimate: calc.Estimate, dark: bool = False) -> go.Figure:
     memory = estimate.memory
     device = memory.device_bytes_per_device / BYTES_PER_GB
     usable = memory.usable_bytes_per_device / BYTES_PER_GB
-    rows = [(label, value) for label, value in memory_rows(estimate) if value]
-    needed = sum(value for _, value in rows) / BYTES_PER_GB
+    segments = _segments(estimate)
+    needed = sum(value for _, _, value in segments) / BYTES_PER_GB
     longest = max(device, needed)
     figure = go.Figure()
     start = 0.0
-    for label, value in rows:
+    for label, (fill, hatch, ink), value in segments:
         end = start + value / BYTES_PER_GB
-        fill, hatch, ink = _STYLES[label]
         _segment(figure, start, end, f"{label} {calc.format_bytes(value)}", fill, hatch, GREY)
         if end - start > LABEL_FROM_SHARE * longest:
             middle = (start + (end if estimate.fits else min(end, usable))) / 2
@@ -79,7 +90,6 @@ def memory_figure(estimate: calc.Estimate, dark: bool = False) -> go.Figure:
     return _styled(figure, dark)
 
 
-_STYLES = {label: style for label, *style in SEGMENTS.values()}
 _LEGEND = {
     "orientation": "h", "traceorder": "normal", "x": 0, "xanchor": "left", "yanchor": "top",
     "itemclick": False, "itemdoubleclick": False,

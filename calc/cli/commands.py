@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import calc
+from calc.cli import memory
+from calc.cli.scenario import add_command, add_scenario, scenario_of, slo_of, whole
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_estimate(commands)
     _add_explain(commands)
+    memory.add_parsers(commands)
     _add_list(commands)
     _add_show(commands)
     _add_serve(commands)
@@ -74,147 +77,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name: str, help_text: str, example: str, run) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help_text, description=help_text, epilog=f"example: {example}")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object with schema_version")
-    form.add_argument("--csv", action="store_true", help="print CSV")
-    parser.add_argument("-o", dest="out", metavar="FILE", help="write to a file instead of the terminal")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_scenario(parser, users_default: int = 1) -> None:
-    scenario = parser.add_argument_group("scenario")
-    scenario.add_argument(
-        "--model", required=True, help="id, Hugging Face name, or path of a config.json or spec"
-    )
-    scenario.add_argument("--device", required=True, help="id, or path of a device .yaml")
-    scenario.add_argument("--users", default=None, metavar="N", help="requests in flight (default 1)")
-    scenario.add_argument("--prompt", default="1k", metavar="TOKENS", help="prompt tokens, e.g. 1k (default)")
-    scenario.add_argument("--output", default="256", metavar="TOKENS", help="output tokens (default 256)")
-    scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
-                          help="continuous batching (default), one batch, or all memory holds")  # fmt: skip
-    scenario.add_argument("--engine", default="vllm", help="serving engine (default vllm)")
-    scenario.add_argument("--tp", default=None, metavar="N", help="tensor-parallel devices")
-    scenario.add_argument(
-        "--weights", default=None, metavar="DTYPE", help="weight format (default: the checkpoint's)"
-    )
-    scenario.add_argument("--kv", default=None, metavar="DTYPE", help="cache format (default bf16)")
-    scenario.add_argument(
-        "--memory-utilization", default=None, metavar="SHARE", help="share of device memory in use"
-    )
-    scenario.add_argument("--max-sequences", default=None, metavar="N", help="scheduler limit on sequences")
-    scenario.add_argument(
-        "--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step"
-    )
-    scenario.add_argument("--calibration", default="default", help="kernel efficiencies: id or path")
-    scenario.add_argument("--price", default=None, metavar="USD", help="your price per device-hour")
-    scenario.add_argument(
-        "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"
-    )
-    slo = parser.add_argument_group("limits on mean times")
-    slo.add_argument("--ttft", default=None, metavar="TIME", help="time to first token, e.g. 2s")
-    slo.add_argument("--tpot", default=None, metavar="TIME", help="time per output token, e.g. 50ms")
-
-
 def _add_plan(commands) -> None:
     example = (
         "ullage plan --model llama-3.1-70b --device h100-sxm --users 64 --prompt 1k --output 256 --tpot 50ms"
     )
-    _add_scenario(
-        _command(commands, "plan", "find the fewest devices that fit and keep the limits", example, _plan)
+    add_scenario(
+        add_command(commands, "plan", "find the fewest devices that fit and keep the limits", example, _plan)
     )
 
 
 def _add_estimate(commands) -> None:
     example = "ullage estimate --model llama-3.1-70b --device h100-sxm --tp 4 --weights fp8 --users 16"
-    _add_scenario(_command(commands, "estimate", "answer one scenario, without a search", example, _estimate))
+    add_scenario(
+        add_command(commands, "estimate", "answer one scenario, without a search", example, _estimate)
+    )
 
 
 def _add_explain(commands) -> None:
     example = "ullage explain tpot_s --model llama-3.1-70b --device h100-sxm --tp 4"
-    parser = _command(commands, "explain", "show where a number comes from", example, _explain)
+    parser = add_command(commands, "explain", "show where a number comes from", example, _explain)
     parser.add_argument(
         "metric", help="tpot_s, ttft_s, weights_bytes, cache_bytes, usd_per_mtok_output, n_devices ..."
     )
-    _add_scenario(parser)
+    add_scenario(parser)
 
 
 def _add_list(commands) -> None:
-    parser = _command(commands, "list", "list what is known", "ullage list devices", _list)
+    parser = add_command(commands, "list", "list what is known", "ullage list devices", _list)
     parser.add_argument("what", choices=["models", "devices", "engines", "prices"])
 
 
 def _add_show(commands) -> None:
     example = "ullage show h100-sxm --sources"
-    parser = _command(commands, "show", "show one device, model or engine", example, _show)
+    parser = add_command(commands, "show", "show one device, model or engine", example, _show)
     parser.add_argument("name", help="id, alias or path")
     parser.add_argument("--sources", action="store_true", help="where each number comes from")
 
 
 def _add_serve(commands) -> None:
-    parser = _command(commands, "serve", "open the dashboard", "ullage serve --port 8501", _serve)
+    parser = add_command(commands, "serve", "open the dashboard", "ullage serve --port 8501", _serve)
     parser.add_argument("--port", default="8501", help="port (default 8501)")
-
-
-def _number(name: str, given: str | None) -> float | None:
-    if given is None:
-        return None
-    try:
-        return float(given)
-    except ValueError:
-        raise calc.SpecError(f"{name}: {given!r} is not a number") from None
-
-
-def _whole(name: str, given: str | None) -> int | None:
-    value = _number(name, given)
-    if value is not None and (not value == value or abs(value) > 1e12 or value != int(value)):
-        raise calc.SpecError(f"{name}: {given!r} is not a whole number")
-    return None if value is None else int(value)
-
-
-def _scenario(args) -> dict:
-    """The keyword arguments of ``calc.estimate`` and ``calc.plan``."""
-    deployment = calc.Deployment(
-        engine=args.engine,
-        weight_dtype=args.weights,
-        kv_dtype=args.kv,
-        memory_utilization=_number("--memory-utilization", args.memory_utilization),
-        max_sequences=_whole("--max-sequences", args.max_sequences),
-        max_batched_tokens=_whole("--max-batched-tokens", args.max_batched_tokens),
-        tp=1 if args.tp is None else _whole("--tp", args.tp),
-    )
-    load = calc.Workload(
-        prompt_tokens=calc.parse_tokens(args.prompt, "--prompt"),
-        output_tokens=calc.parse_tokens(args.output, "--output"),
-        concurrency=_whole("--users", args.users),
-        mode=args.mode or "",
-    )
-    return {
-        "model": args.model,
-        "device": args.device,
-        "deployment": deployment,
-        "workload": load,
-        "calibration": args.calibration,
-        "usd_per_device_hour": _number("--price", args.price),
-        "price_term": args.price_term,
-    }
-
-
-def _slo(args) -> "calc.SLO":
-    limits = {"ttft_s": ("--ttft", args.ttft), "tpot_s": ("--tpot", args.tpot)}
-    given = {
-        key: calc.parse_seconds(value, flag) for key, (flag, value) in limits.items() if value is not None
-    }
-    return calc.SLO(**given)
 
 
 def _estimate(args):
     from calc.cli import text
 
-    slo = _slo(args)
-    e = calc.estimate(**_scenario(args))
+    slo = slo_of(args)
+    e = calc.estimate(**scenario_of(args))
     code = 0 if e.meets(slo) else 1
     if args.json:
         return text.as_json({**e.to_dict(), "meets": code == 0}), code
@@ -227,7 +136,7 @@ def _estimate(args):
 def _plan(args):
     from calc.cli import text
 
-    result = calc.plan(**_scenario(args), slo=_slo(args), tp=_whole("--tp", args.tp))
+    result = calc.plan(**scenario_of(args), slo=slo_of(args), tp=whole("--tp", args.tp))
     e, code = result.estimate, 0 if result.meets else 1
     rejected = [{"n_devices": n, "reason": why} for n, why in result.rejected]
     if args.json:
@@ -259,7 +168,7 @@ def _launch(e) -> str | None:
 def _explain(args):
     from calc.cli import text
 
-    explanation = calc.explain(calc.estimate(**_scenario(args)), args.metric)
+    explanation = calc.explain(calc.estimate(**scenario_of(args)), args.metric)
     if args.json:
         return text.as_json(explanation.to_dict()), 0
     if args.csv:
@@ -303,7 +212,7 @@ def _serve(args):
     app = importlib.util.find_spec("app")
     if app is None or app.origin is None:
         raise calc.SpecError("serve: app.py was not found beside the package")
-    port = _whole("--port", args.port)
+    port = whole("--port", args.port)
     command = [sys.executable, "-m", "streamlit", "run", app.origin, "--server.port", str(port)]
     try:
         return "", subprocess.call([*command, "--browser.gatherUsageStats", "false"])

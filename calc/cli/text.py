@@ -86,10 +86,10 @@ def scenario_line(e) -> str:
     return f"{e.model.name} ({formats}) on {place}\n{users}, {lengths}"
 
 
-def memory_table(e) -> str:
+def memory_table(memory) -> str:
     """Return the memory of one device, row by row, against what the device reports."""
-    rows = [[name, calc.format_bytes(value)] for name, value in e.memory.breakdown() if value]
-    rows.append(["device reports", calc.format_bytes(e.memory.device_bytes_per_device)])
+    rows = [[name, calc.format_bytes(value)] for name, value in memory.breakdown() if value]
+    rows.append(["device reports", calc.format_bytes(memory.device_bytes_per_device)])
     return table(["memory per device", ""], rows, right=(1,))
 
 
@@ -147,7 +147,9 @@ def report(e) -> str:
         if e.service.queued:
             held, asked = e.service.concurrency, e.workload.concurrency
             parts.append(f"only {held:,.0f} of {asked:,} users run at once; the others queue")
-    parts += ["", memory_table(e), ""]
+    if request > e.model.max_context_tokens:
+        parts.append(f"longer than the {e.model.max_context_tokens:,} tokens that {e.model.id} was made for")
+    parts += ["", memory_table(memory), ""]
     if e.fits:
         parts += [speed_table(e), f"limited by: {e.bound}", *_trust(e), "", *cost_lines(e)]
     return "\n".join(parts)

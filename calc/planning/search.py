@@ -55,7 +55,7 @@ def plan(model, device, deployment: Deployment | None = None, workload: Workload
 
     Examples
     --------
-    >>> plan("llama-3.1-70b", "h100-sxm", workload=Workload(concurrency=64), slo=SLO(tpot_s=0.05)).n_devices
+    >>> plan("llama-3.1-70b", "h100-sxm", workload=Workload(concurrency=64), slo=SLO(ttft_s=2)).n_devices
     4
     """
     model, device = load_model(model), load_device(device)

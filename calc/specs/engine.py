@@ -87,7 +87,9 @@ def load_engine(name: str, version: str | None = None) -> Engine:
         raise SpecError(f"engine_version: {version!r} of {name} is not covered; known are {ranges}")
     sources = sources_from(data["sources"])
     facts = {key: fact_from(row, sources, f"{name}: {key}") for key, row in profile["facts"].items()}
-    return Engine(name, data["name"], profile["versions"], data["budget"], data["paging"], facts, data.get("note", ""))
+    return Engine(
+        name, data["name"], profile["versions"], data["budget"], data["paging"], facts, data.get("note", "")
+    )
 
 
 def covers(versions: str, version: str | None) -> bool:

@@ -5,6 +5,7 @@ from it - parameter counts, cache bytes, operations - lives in ``calc.work``, in
 class per kind of attention and feed-forward; a ``Part`` names such a class and its sizes.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,7 +93,9 @@ class Model:
 
     ``layers`` are the decoder layers in order, ``outer`` the weights outside of them
     (embeddings, final norm, lm_head, towers), ``mtp`` the next-token prediction layers a
-    checkpoint may carry, each with the weights around it in ``mtp_outer``.
+    checkpoint may carry, each with the weights around it in ``mtp_outer``. Models with an
+    encoder have its ``encoder_layers`` and say in ``encoder_tokens`` how many positions it
+    always has, 0 if it reads the prompt; None is a model without.
     """
 
     id: str
@@ -106,6 +109,8 @@ class Model:
     tied_embeddings: bool
     mtp: tuple[Layer, ...] = ()
     mtp_outer: tuple[Weight, ...] = ()
+    encoder_layers: tuple[Layer, ...] = ()
+    encoder_tokens: int | None = None
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     aliases: tuple[str, ...] = ()
     published: Mapping[str, Fact] = field(default_factory=dict)
@@ -122,10 +127,12 @@ class Model:
     @cached_property
     def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:
         """Each distinct layer with how often it occurs."""
-        counts: dict[Layer, int] = {}
-        for layer in self.layers:
-            counts[layer] = counts.get(layer, 0) + 1
-        return tuple(counts.items())
+        return tuple(Counter(self.layers).items())
+
+    @cached_property
+    def distinct_encoder_layers(self) -> tuple[tuple[Layer, int], ...]:
+        """Each distinct layer of the encoder with how often it occurs."""
+        return tuple(Counter(self.encoder_layers).items())
 
     @property
     def is_moe(self) -> bool:

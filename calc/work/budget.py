@@ -237,7 +237,8 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
     """
     d = deployment
     rows = tuple(
-        stage_memory(stage, device, d, load, engine, is_parallel=d.tp * d.pp > 1) for stage in stages(model, d.pp)
+        stage_memory(stage, device, d, load, engine, is_parallel=d.tp * d.pp > 1)
+        for stage in stages(model, d.pp)
     )
     tight = _tightest(rows, load.concurrency / d.dp if load.mode == "static" else 1)
     limit = d.max_sequences or engine.max_sequences
@@ -340,16 +341,19 @@ class _Pages:
         self.whole: Paging = paging(self._rows, total / d.cp, block, self._batched)
         shared = floor(load.shared_prefix_tokens / block) * block
         sequences = load.sequences_per_request
-        one, prompt_only = self._bytes(total), self._bytes(prompt)
-        self.shared_bytes = where(shared > 0, self._bytes(shared), 0.0)
-        self.request_bytes = prompt_only * (sequences > 1) + where(
-            sequences > 1, sequences * (one - prompt_only), one
-        ) - self.shared_bytes  # fmt: skip
+        whole, together = self._bytes(total), self._common(floor(prompt / block) * block)
+        branched = together + sequences * (whole - together)  # full prompt blocks once, the rest each
+        self.shared_bytes = self._common(shared)
+        self.request_bytes = where(sequences > 1, branched, whole) - self.shared_bytes
         used = cache_bytes_per_sequence(stage, total / d.cp, self._width, d.tp)
         used_prompt = cache_bytes_per_sequence(stage, prompt / d.cp, self._width, d.tp)
         used_shared = cache_bytes_per_sequence(stage, shared / d.cp, self._width, d.tp)
         self.used_bytes = used_prompt + sequences * (used - used_prompt) - where(shared > 0, used_shared, 0.0)
         self._total = total
+
+    def _common(self, tokens):
+        """Bytes that whole blocks of common tokens take, nothing where there are none."""
+        return where(tokens > 0, self._bytes(maximum(tokens, 1)), 0.0)
 
     def _bytes(self, tokens):
         """Bytes reserved on one device for one sequence of so many tokens."""
@@ -392,7 +396,9 @@ def _tightest(rows: tuple[StageMemory, ...], requests) -> StageMemory:
 
 def _chosen(rows: tuple[StageMemory, ...], choice: np.ndarray) -> StageMemory:
     def pick(values):
-        return np.choose(choice, [np.broadcast_to(np.asarray(value, dtype=float), choice.shape) for value in values])
+        return np.choose(
+            choice, [np.broadcast_to(np.asarray(value, dtype=float), choice.shape) for value in values]
+        )
 
     fields = {
         name: pick([getattr(row, name) for row in rows])
@@ -400,5 +406,7 @@ def _chosen(rows: tuple[StageMemory, ...], choice: np.ndarray) -> StageMemory:
         if name != "weights_bytes_by_role"
     }
     roles = {role for row in rows for role in row.weights_bytes_by_role}
-    by_role = {role: pick([row.weights_bytes_by_role.get(role, 0.0) for row in rows]) for role in sorted(roles)}
+    by_role = {
+        role: pick([row.weights_bytes_by_role.get(role, 0.0) for row in rows]) for role in sorted(roles)
+    }
     return StageMemory(**fields, weights_bytes_by_role=by_role)

@@ -34,9 +34,7 @@ class KimiDeltaAttention:
 
     @property
     def _delta(self) -> GatedDeltaNet:
-        return GatedDeltaNet(
-            self.d_model, self.n_heads, self.n_heads, self.d_head, self.d_head, self.d_conv
-        )
+        return GatedDeltaNet(self.d_model, self.n_heads, self.n_heads, self.d_head, self.d_head, self.d_conv)
 
     def parameters(self) -> tuple[Weight, ...]:
         """Weights of one layer: projections, convolution, decay, gate, output norm and projection."""

@@ -82,7 +82,8 @@ class MixtureOfExperts:
     """Routed experts, each a small feed-forward, with optional shared experts.
 
     A token visits ``top_k`` of ``n_experts``; shared experts (total width ``d_shared``) see
-    every token. Tensor parallelism cuts every expert.
+    every token. Tensor parallelism cuts every expert. Experts may work in a space of
+    ``d_latent``, with one projection to it and one back for all of them.
     """
 
     d_model: int
@@ -95,6 +96,8 @@ class MixtureOfExperts:
     expert_bias: bool = False
     router_bias: bool = False
     router_scales: bool = False  # Gemma 4: a scale per input and per expert
+    d_latent: int = 0  # experts work in a narrower space (Nemotron-3, Kimi K3)
+    latent_norm: bool = False
 
     @property
     def _shared(self) -> Dense:
@@ -106,19 +109,26 @@ class MixtureOfExperts:
         if self.router_bias:
             weights.append(Weight("moe.router.bias", "bias", self.n_experts))
         matrices = 2 if self.gated else 1
-        inner = matrices * self.d_expert
+        inner, width = matrices * self.d_expert, self.d_latent or self.d_model
         if self.router_scales:
             weights.append(Weight("moe.router.scales", "norm", self.d_model + self.n_experts))
         routed = {"copies": self.n_experts, "visited": self.top_k}
         weights += [
-            Weight("moe.experts.up_proj", "expert", inner, self.d_model, split="out", **routed),
-            Weight("moe.experts.down_proj", "expert", self.d_model, self.d_expert, split="in", **routed),
+            Weight("moe.experts.up_proj", "expert", inner, width, split="out", **routed),
+            Weight("moe.experts.down_proj", "expert", width, self.d_expert, split="in", **routed),
         ]
         if self.expert_bias:
             weights += [
                 Weight("moe.experts.up_proj.bias", "bias", inner, split="out", **routed),
-                Weight("moe.experts.down_proj.bias", "bias", self.d_model, **routed),
+                Weight("moe.experts.down_proj.bias", "bias", width, **routed),
             ]
+        if self.d_latent:
+            weights += [
+                Weight("moe.latent_down", "shared_expert", self.d_latent, self.d_model),
+                Weight("moe.latent_up", "shared_expert", self.d_model, self.d_latent),
+            ]
+        if self.latent_norm:
+            weights.append(Weight("moe.latent_norm", "norm", self.d_latent))
         if self.d_shared:
             weights += self._shared.parameters()
         if self.shared_gate:
@@ -128,30 +138,38 @@ class MixtureOfExperts:
     def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
         """Operations of one layer in one step on one device."""
         tokens = step_tokens(groups)
-        hit = experts_hit(tokens, self.n_experts, self.top_k)
-        width = self.d_expert / tp
-        matrices = 3 if self.gated else 2
-        rows = tokens * self.top_k
+        rows, d_in = tokens * self.top_k, self.d_latent or self.d_model
         shared = self._shared.ops(groups, precision, tp) if self.d_shared else []
-        experts = Op(
+        down, up = [], []
+        if self.d_latent:
+            down = [gemm("moe.latent_down", "shared_expert", tokens, self.d_latent, self.d_model, precision)]
+            up = [gemm("moe.latent_up", "shared_expert", tokens, self.d_model, self.d_latent, precision)]
+        return [
+            gemm("moe.router", "router", tokens, self.n_experts, self.d_model, precision),
+            *down,
+            elementwise("moe.permute", 2 * rows * d_in, 2 * rows * d_in, precision),
+            self._experts(tokens, d_in, precision, tp),
+            *up,
+            *shared,
+        ]
+
+    def _experts(self, tokens, d_in, precision: Precision, tp) -> Op:
+        """Return the routed experts of so many tokens, each of width ``d_in``."""
+        hit, rows = experts_hit(tokens, self.n_experts, self.top_k), tokens * self.top_k
+        width, matrices = self.d_expert / tp, 3 if self.gated else 2
+        return Op(
             name="moe.experts",
             kind="moe",
             dtype=precision.math_dtype("expert"),
-            flops=2.0 * rows * matrices * self.d_model * width,
-            weight_bytes=precision.weight_bytes("expert", hit * matrices * self.d_model * width),
-            activation_bytes=precision.activation_bytes * rows * (2 * self.d_model + (matrices + 1) * width),
+            flops=2.0 * rows * matrices * d_in * width,
+            weight_bytes=precision.weight_bytes("expert", hit * matrices * d_in * width),
+            activation_bytes=precision.activation_bytes * rows * (2 * d_in + (matrices + 1) * width),
             items=hit,
             shape={
                 "tokens": tokens, "top_k": self.top_k, "experts": self.n_experts, "hit": hit,
-                "d_model": self.d_model, "d_expert": width,
+                "d_model": d_in, "d_expert": width,
             },
         )  # fmt: skip
-        return [
-            gemm("moe.router", "router", tokens, self.n_experts, self.d_model, precision),
-            elementwise("moe.permute", 2 * rows * self.d_model, 2 * rows * self.d_model, precision),
-            experts,
-            *shared,
-        ]
 
 
 #: kind named in a Part -> class

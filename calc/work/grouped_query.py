@@ -32,6 +32,7 @@ class GroupedQuery:
     window: int | None = None
     chunk: int | None = None
     qkv_bias: bool = False
+    key_bias: bool = True  # False: qkv_bias without the one of the keys (Whisper)
     out_bias: bool = False
     qk_norm: str = ""  # "", "head" or "all"
     gated: bool = False
@@ -76,6 +77,8 @@ class GroupedQuery:
     def _biases(self) -> list[Weight]:
         weights = []
         for name, width, split in self._outputs if self.qkv_bias else ():
+            if name == "k_proj" and not self.key_bias:
+                continue
             weights.append(Weight(f"attention.{name}.bias", "bias", width, **split))
         if self.out_bias:
             weights.append(Weight("attention.o_proj.bias", "bias", self.d_model))

@@ -31,6 +31,7 @@ class LatentAttention:
     n_index_heads: int = 0  # sparse indexer (DeepSeek V3.2, GLM-5)
     d_index: int = 0
     index_topk: int = 0
+    output_gate: bool = False  # a gate of the output, as wide as all values (Kimi K3)
 
     def parameters(self) -> tuple[Weight, ...]:
         """Weights of one layer: query, latent and output projections, their norms, the indexer."""
@@ -52,6 +53,9 @@ class LatentAttention:
             Weight("attention.kv_b_proj", "attention", kv_out, self.kv_lora_rank, split="out"),
             Weight("attention.o_proj", "attention", self.d_model, self.n_heads * self.d_value, split="in"),
         ]
+        if self.output_gate:
+            width = self.n_heads * self.d_value
+            weights.append(Weight("attention.gate_proj", "attention", width, self.d_model, split="out"))
         if self.bias:
             widths = {"kv_a_proj": latent, "o_proj": self.d_model, "q_a_proj": self.q_lora_rank}
             weights += [
@@ -89,15 +93,16 @@ class LatentAttention:
         """Operations of one layer in one step on one device."""
         tokens, heads = step_tokens(groups), self.n_heads / tp
         d_key, latent = self.d_nope + self.d_rope, self.kv_lora_rank + self.d_rope
+        gate = heads * self.d_value if self.output_gate else 0
         if self.q_lora_rank:
             down = self.q_lora_rank + latent
             ops = [
-                gemm("attention.qkv_a_proj", "attention", tokens, down, self.d_model, precision),
+                gemm("attention.qkv_a_proj", "attention", tokens, down + gate, self.d_model, precision),
                 elementwise("attention.latent_norm", tokens * down, tokens * down, precision),
                 gemm("attention.q_b_proj", "attention", tokens, heads * d_key, self.q_lora_rank, precision),
             ]
         else:
-            down = heads * d_key + latent
+            down = heads * d_key + latent + gate
             ops = [
                 gemm("attention.qkv_a_proj", "attention", tokens, down, self.d_model, precision),
                 elementwise("attention.latent_norm", tokens * latent, tokens * latent, precision),

@@ -147,7 +147,8 @@ class Mamba2:
             Weight("mamba.out_proj", "attention", self.d_model, inner, split="in"),
         ]
         if self.conv_bias:
-            weights += [Weight("mamba.conv.bias", "bias", inner, split="out"), self._shared("bc_bias", "bias")]
+            conv_bias = Weight("mamba.conv.bias", "bias", inner, split="out")
+            weights += [conv_bias, self._shared("bc_conv.bias", "bias")]
         if self.bias:
             weights += [
                 Weight("mamba.in_proj.bias", "bias", 2 * inner + heads, split="out"),

@@ -38,6 +38,8 @@ class Sequences:
 
     ``phase`` is ``"prefill"`` (prompt tokens, causal) or ``"decode"`` (one new token that
     reads the cache); a mixed step holds one of each. ``sampled`` of them need logits.
+    With an encoder each looks at ``source_tokens`` of its positions, and the step brings
+    ``encoded_tokens`` new ones, of all sequences together.
     """
 
     phase: str
@@ -45,6 +47,8 @@ class Sequences:
     new_tokens: object
     past_tokens: object
     sampled: object = None
+    source_tokens: object = 0
+    encoded_tokens: object = 0
 
     @property
     def tokens(self):

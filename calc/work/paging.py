@@ -6,11 +6,12 @@ pages of equal size from one pool; the smaller group is padded. These rules are 
 hybrid cache manager; with layers of one kind they reduce to plain block rounding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from calc.specs.model import Model
 from calc.specs.numeric import ceil, floor, maximum, minimum
 from calc.work.attention import attention
+from calc.work.cache import CachePart
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,27 +36,33 @@ def layer_caches(model: Model, dtype_bytes, tp=1) -> list[LayerCaches]:
     for layer, count in model.distinct_layers:
         if layer.attention is None:
             continue
-        row = _caches_of(attention(layer.attention), count, dtype_bytes, tp)
-        if row is None:
-            continue
-        key = (row.kind, row.reach, str(row.bytes_per_token), str(row.state_bytes))
-        known = rows.get(key)
-        total = row.count + (known.count if known else 0)
-        rows[key] = LayerCaches(row.kind, total, row.bytes_per_token, row.reach, row.state_bytes)
+        for row in _caches_of(attention(layer.attention), count, dtype_bytes, tp):
+            key = (row.kind, row.reach, str(row.bytes_per_token), str(row.state_bytes))
+            known = rows.get(key)
+            rows[key] = replace(row, count=row.count + (known.count if known else 0))
     return list(rows.values())
 
 
-def _caches_of(kind, count: int, dtype_bytes, tp) -> LayerCaches | None:
+def _caches_of(kind, count: int, dtype_bytes, tp) -> list[LayerCaches]:
+    if hasattr(kind, "cache_parts"):
+        return [_part(part, count) for part in kind.cache_parts(dtype_bytes, tp)]
     first, second = kind.cache_bytes(1, dtype_bytes, tp), kind.cache_bytes(2, dtype_bytes, tp)
     per_token = second - first
     window, chunk = getattr(kind, "window", None), getattr(kind, "chunk", None)
     if getattr(kind, "fixed_state", False):
-        return LayerCaches("state", count, 0.0, state_bytes=first)
+        return [LayerCaches("state", count, 0.0, state_bytes=first)]
     if getattr(kind, "shares_cache", False):
-        return None
+        return []
     if window or chunk:
-        return LayerCaches("sliding" if window else "chunked", count, per_token, window or chunk)
-    return LayerCaches("full", count, per_token)
+        return [LayerCaches("sliding" if window else "chunked", count, per_token, window or chunk)]
+    return [LayerCaches("full", count, per_token)]
+
+
+def _part(part: CachePart, count: int) -> LayerCaches:
+    if part.reach is not None:
+        return LayerCaches("sliding", count, part.bytes_per_token, part.reach)
+    kind = "state" if type(part.bytes_per_token) is float and not part.bytes_per_token else "full"
+    return LayerCaches(kind, count, part.bytes_per_token, None, part.state_bytes)
 
 
 @dataclass(frozen=True, eq=False)

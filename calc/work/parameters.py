@@ -38,10 +38,10 @@ def weights(model: Model) -> list[tuple[Weight, int]]:
     Returns
     -------
     list of (Weight, int)
-        Weights outside of the layers once, those of equal layers together.
+        Weights outside of the layers once, those of equal layers together, an encoder's too.
     """
     rows = [(weight, 1) for weight in model.outer]
-    for layer, count in model.distinct_layers:
+    for layer, count in (*model.distinct_layers, *model.distinct_encoder_layers):
         rows += [(weight, count) for weight in layer_weights(layer)]
     return rows
 

@@ -71,7 +71,7 @@ def stage_layers(n_layers: int, pp: int) -> list[int]:
 def stages(model: Model, pp: int) -> tuple[Model, ...]:
     """Return each pipeline stage as a model of its own: its layers, and what is around them.
 
-    The first stage holds embedding and towers, the last the final norm and the lm_head (its
+    The first stage holds embedding, towers and encoder, the last the final norm and the lm_head (its
     own copy where the embedding is tied).
     """
     if pp == 1:
@@ -83,14 +83,17 @@ def stages(model: Model, pp: int) -> tuple[Model, ...]:
     parts, start = [], 0
     for index, count in enumerate(stage_layers(model.n_layers, pp)):
         outer = (first if index == 0 else ()) + (last if index == pp - 1 else ())
-        parts.append(replace(model, layers=model.layers[start : start + count], outer=outer))
+        encoder = model.encoder_layers if index == 0 else ()
+        layers = model.layers[start : start + count]
+        parts.append(replace(model, layers=layers, outer=outer, encoder_layers=encoder))
         start += count
     return tuple(parts)
 
 
 def head_counts(model: Model) -> list[int]:
     """Numbers of attention heads that occur in a model's layers."""
-    heads = {dict(layer.attention.sizes).get("n_heads") for layer in model.layers if layer.attention}
+    layers = (*model.layers, *model.encoder_layers)
+    heads = {dict(layer.attention.sizes).get("n_heads") for layer in layers if layer.attention}
     return sorted(heads - {None})
 
 

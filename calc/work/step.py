@@ -31,13 +31,49 @@ def step_ops(model: Model, groups: tuple[Sequences, ...], precision: Precision, 
 
     Notes
     -----
+    An encoder runs in prefill: over the prompt, of which the decoder then reads a start
+    token (T5, BART), or over its own fixed number of positions (Whisper).
     The embedding reads only the rows of the step's tokens; the lm_head runs on the last
     token of each sequence only. Ignored: gathering logits over ranks, position lookups.
     """
     ops = [_embedding(model, groups, precision, tp)]
-    for layer, count in model.distinct_layers:
-        ops += [replace(op, count=op.count * count) for op in _layer_ops(model, layer, groups, precision, tp)]
+    if model.encoder_tokens is not None:
+        encoded = tuple(_encoder_group(model, group) for group in groups if group.phase == "prefill")
+        ops += _layers(model, model.distinct_encoder_layers, encoded, precision, tp) if encoded else []
+        groups = tuple(_decoder_group(model, group) for group in groups)
+    ops += _layers(model, model.distinct_layers, groups, precision, tp)
     return ops + _head(model, groups, precision, tp)
+
+
+def _encoder_group(model: Model, group: Sequences) -> Sequences:
+    """Return what the encoder works on in a prefill step: the prompt, or its own positions."""
+    if not model.encoder_tokens:
+        return group
+    return Sequences("prefill", group.logit_rows, model.encoder_tokens, 0)
+
+
+def _decoder_group(model: Model, group: Sequences) -> Sequences:
+    """Return what the decoder works on, with the encoder positions it looks at.
+
+    Where the encoder reads the prompt, the tokens before a decoded one are taken for encoder
+    positions: both attentions keep and read as much per token, so the sum is the same.
+    """
+    fixed, context = model.encoder_tokens, group.past_tokens + group.new_tokens
+    if group.phase == "decode":
+        if fixed:
+            return replace(group, source_tokens=fixed)
+        return replace(group, past_tokens=0, source_tokens=group.past_tokens)
+    if fixed:
+        return replace(group, source_tokens=fixed, encoded_tokens=group.logit_rows * fixed)
+    start = Sequences("prefill", group.logit_rows, 1, 0, group.sampled)
+    return replace(start, source_tokens=context, encoded_tokens=group.tokens)
+
+
+def _layers(model: Model, layers, groups, precision: Precision, tp) -> list[Op]:
+    ops = []
+    for layer, count in layers:
+        ops += [replace(op, count=op.count * count) for op in _layer_ops(model, layer, groups, precision, tp)]
+    return ops
 
 
 def _embedding(model: Model, groups, precision: Precision, tp) -> Op:

@@ -108,7 +108,7 @@ def test_tables_say_what_the_figures_show(curve, plan):
     table = words.curve_table(rows, point)
     assert len(table) <= words.TABLE_ROWS + 1
     assert f"{point['users']:,}" in [row["Users at once"] for row in table]
-    assert len(words.memory_table(plan.estimate)) == len(figures.memory_rows(plan.estimate))
+    assert len(words.memory_table(plan.estimate)) == len(figures.memory_figure(plan.estimate).data)
 
 
 @pytest.mark.parametrize("gpu", ["l4", "a100-sxm-80gb", "mi300x", "tpu-v5e", "gb10"])

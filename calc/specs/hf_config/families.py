@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from calc.specs.errors import SpecError, unknown_name
-from calc.specs.hf_config import gemma, hybrid, latent, legacy, llama_like, moe, vision
+from calc.specs.hf_config import (
+    deepseek_v4,
+    encoder_decoder,
+    gemma,
+    hybrid,
+    kimi_linear,
+    latent,
+    legacy,
+    llama_like,
+    moe,
+    state_space,
+    vision,
+)
 from calc.specs.hf_config.checkpoint import checkpoint_of
 from calc.specs.hf_config.fields import Fields, shown
 from calc.specs.model import Model, Weight
@@ -24,6 +36,18 @@ BUILDERS: dict[str, Callable[[Fields], dict]] = {
     "nemotron-nas": llama_like.build_nemotron_nas,
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"), latent.build),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), hybrid.build_qwen),
+    **dict.fromkeys(("minimax", "minimax_text_01"), hybrid.build_minimax),
+    **dict.fromkeys(("deepseek_v4", "deepseek_ref"), deepseek_v4.build),
+    "kimi_linear": kimi_linear.build,
+    **dict.fromkeys(("mamba", "falcon_mamba"), state_space.build_mamba),
+    "mamba2": state_space.build_mamba2,
+    "jamba": state_space.build_jamba,
+    "bamba": state_space.build_bamba,
+    "granitemoehybrid": state_space.build_granite,
+    "nemotron_h": state_space.build_nemotron_h,
+    "t5": encoder_decoder.build_t5,
+    "bart": encoder_decoder.build_bart,
+    "whisper": encoder_decoder.build_whisper,
     "gemma4_text": gemma.build_gemma4,
     **dict.fromkeys(("gpt2", "gpt_bigcode"), legacy.build_gpt2),
     "gptj": legacy.build_gptj,
@@ -47,27 +71,15 @@ TOWERS: dict[str, tuple[str, Callable[[Fields], tuple[Weight, ...]]]] = {
     "mistral3": ("mistral", vision.pixtral),
     "kimi_vl": ("deepseek_v3", vision.kimi),
     "kimi_k25": ("kimi_k2", vision.kimi),
+    "kimi_k3": ("kimi_linear", kimi_linear.vision),
     "llama4": ("llama4_text", vision.llama4),
 }
 
 #: model_type -> what in it no class of calc.work counts yet
 NOT_YET = {
-    "mamba": "Mamba-1 layers",
-    "falcon_mamba": "Mamba-1 layers",
-    "jamba": "Mamba-1 layers",
-    "mamba2": "Mamba-2 layers",
-    "nemotron_h": "Mamba-2 layers",
-    "granitemoehybrid": "Mamba-2 layers",
-    "bamba": "Mamba-2 layers",
-    "falcon_h1": "Mamba-2 layers",
-    "kimi_k3": "Kimi delta attention",
-    "kimi_linear": "Kimi delta attention",
-    "deepseek_v4": "compressed sparse caches",
-    "deepseek_ref": "compressed sparse caches",
-    "minimax": "lightning attention",
-    "bart": "encoder and decoder",
-    "t5": "encoder and decoder",
-    "whisper": "encoder and decoder",
+    "falcon_h1": "attention and Mamba-2 side by side in one layer",
+    "zamba": "layers that share one attention block",
+    "zamba2": "layers that share one attention block",
 }
 
 

@@ -1,10 +1,10 @@
-"""Families that mix full attention with a recurrent kind: Qwen3-Next and Qwen3.5."""
+"""Families that mix full attention with a linear kind: Qwen3-Next, Qwen3.5, MiniMax-Text-01."""
 
 from calc.specs.errors import SpecError
 from calc.specs.hf_config.assemble import dense, head_sizes, model_fields, norms
 from calc.specs.hf_config.fields import Fields, layer_kinds, n_layers_of
 from calc.specs.hf_config.llama_like import TWO_NORMS
-from calc.specs.hf_config.moe import qwen_feedforward
+from calc.specs.hf_config.moe import experts, qwen_feedforward
 from calc.specs.model import Layer, Part, Weight
 
 _KINDS = ("linear_attention", "full_attention")
@@ -52,6 +52,18 @@ def gated_delta_net(c: Fields) -> Part:
         d_value=c.count("linear_value_head_dim"),
         d_conv=c.count("linear_conv_kernel_dim"),
     )
+
+
+def build_minimax(c: Fields) -> dict:
+    """MiniMax-Text-01: lightning attention, every eighth layer full attention, experts in all."""
+    n_layers, d_model = n_layers_of(c), c.count("hidden_size")
+    heads = head_sizes(c)
+    lightning = Part.of("lightning", d_model=d_model, n_heads=heads["n_heads"], d_head=heads["d_head"])
+    parts = {"linear_attention": lightning, "full_attention": Part.of("gqa", **heads)}
+    listed = c.per_layer("attn_type_list", n_layers, (0, 1))
+    kinds = layer_kinds(c, n_layers, _KINDS, lambda i: _KINDS[listed[i] if listed else (i + 1) % 8 == 0])
+    routed, weights = experts(c, c.count("intermediate_size")), norms(d_model, *TWO_NORMS)
+    return model_fields(c, [Layer(parts[kind], routed, weights) for kind in kinds])
 
 
 def _mtp_outer(d_model: int) -> tuple[Weight, ...]:

@@ -15,7 +15,7 @@ def build(c: Fields) -> dict:
     feedforward = deepseek_feedforward(c)
     weights = norms(c.count("hidden_size"), *TWO_NORMS)
     kinds = _indexers(c, n_layers)
-    parts = {kind: _attention(c, kind) for kind in set(kinds)}
+    parts = {kind: latent_attention(c, kind) for kind in set(kinds)}
     layers = [Layer(parts[kind], feedforward(i), weights) for i, kind in enumerate(kinds)]
     n_mtp = c.count("num_nextn_predict_layers", default=0, least=0, most=16)
     outer = mtp_outer(c.count("hidden_size"), c.count("vocab_size"), n_mtp) if n_mtp else ()
@@ -36,7 +36,8 @@ def _indexers(c: Fields, n_layers: int) -> list[str | None]:
     return [_INDEXERS[max(i - offset + 1, 0) % every != 0] for i in range(n_layers)]
 
 
-def _attention(c: Fields, indexer: str | None) -> Part:
+def latent_attention(c: Fields, indexer: str | None = None) -> Part:
+    """Return the latent attention of a config, with its own indexer, a shared one or none."""
     sizes = {
         "d_model": c.count("hidden_size"),
         "n_heads": c.count("num_attention_heads"),

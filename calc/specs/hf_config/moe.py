@@ -21,7 +21,7 @@ _SPARSE = (0, 1)
 def experts(c: Fields, d_expert: int, **more) -> Part:
     """Return routed experts of a width, with the count and top-k that the config names."""
     n_experts = c.count("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
-    top_k = c.count("num_experts_per_tok", "experts_per_token", "moe_top_k")
+    top_k = c.count("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_top_k")
     check_top_k(c, top_k, n_experts)
     sizes = {"d_model": c.count("hidden_size"), "d_expert": d_expert, "n_experts": n_experts, "top_k": top_k}
     return Part.of("moe", **(sizes | more))

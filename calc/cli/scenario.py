@@ -1,0 +1,151 @@
+"""What commands have in common: their options, and reading a scenario from them."""
+
+import argparse
+
+import calc
+
+
+def add_command(commands, name: str, help_text: str, example: str, run) -> argparse.ArgumentParser:
+    """Return the parser of a command with its help, example and output options."""
+    parser = commands.add_parser(name, help=help_text, description=help_text, epilog=f"example: {example}")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object with schema_version")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    parser.add_argument("-o", dest="out", metavar="FILE", help="write to a file instead of the terminal")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_scenario(parser) -> None:
+    """Add the options that describe a scenario, and limits on mean times."""
+    scenario = parser.add_argument_group("scenario")
+    scenario.add_argument(
+        "--model", required=True, help="id, Hugging Face name, or path of a config.json or spec"
+    )
+    scenario.add_argument("--device", required=True, help="id, or path of a device .yaml")
+    scenario.add_argument("--users", default=None, metavar="N", help="requests in flight (default 1)")
+    scenario.add_argument("--prompt", default="1k", metavar="TOKENS", help="prompt tokens, e.g. 1k (default)")
+    scenario.add_argument("--output", default="256", metavar="TOKENS", help="output tokens (default 256)")
+    scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
+                          help="continuous batching (default), one batch, or all memory holds")  # fmt: skip
+    scenario.add_argument("--engine", default="vllm", help="serving engine (default vllm)")
+    scenario.add_argument(
+        "--engine-version", default=None, metavar="V", help="its version (default: newest known)"
+    )
+    scenario.add_argument("--tp", default=None, metavar="N", help="tensor-parallel devices")
+    scenario.add_argument(
+        "--weights", default=None, metavar="DTYPE", help="weight format (default: the checkpoint's)"
+    )
+    scenario.add_argument("--kv", default=None, metavar="DTYPE", help="cache format (default bf16)")
+    scenario.add_argument(
+        "--memory-utilization", default=None, metavar="SHARE", help="share of device memory in use"
+    )
+    scenario.add_argument("--max-sequences", default=None, metavar="N", help="scheduler limit on sequences")
+    scenario.add_argument(
+        "--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step"
+    )
+    scenario.add_argument("--calibration", default="default", help="kernel efficiencies: id or path")
+    scenario.add_argument("--price", default=None, metavar="USD", help="your price per device-hour")
+    scenario.add_argument(
+        "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"
+    )
+    slo = parser.add_argument_group("limits on mean times")
+    slo.add_argument("--ttft", default=None, metavar="TIME", help="time to first token, e.g. 2s")
+    slo.add_argument("--tpot", default=None, metavar="TIME", help="time per output token, e.g. 50ms")
+
+
+def number(name: str, given: str | None) -> float | None:
+    """Return an option as a number, None where it was not given."""
+    if given is None:
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise calc.SpecError(f"{name}: {given!r} is not a number") from None
+
+
+def whole(name: str, given: str | None) -> int | None:
+    """Return an option as a whole number, None where it was not given."""
+    value = number(name, given)
+    if value is not None and (not value == value or abs(value) > 1e12 or value != int(value)):
+        raise calc.SpecError(f"{name}: {given!r} is not a whole number")
+    return None if value is None else int(value)
+
+
+def scenario_of(args) -> dict:
+    """The keyword arguments of ``calc.estimate`` and ``calc.plan``."""
+    deployment = calc.Deployment(
+        engine=args.engine,
+        engine_version=args.engine_version,
+        weight_dtype=args.weights,
+        kv_dtype=args.kv,
+        memory_utilization=number("--memory-utilization", args.memory_utilization),
+        max_sequences=whole("--max-sequences", args.max_sequences),
+        max_batched_tokens=whole("--max-batched-tokens", args.max_batched_tokens),
+        tp=1 if args.tp is None else whole("--tp", args.tp),
+        **_parallelism(args),
+    )
+    load = calc.Workload(
+        prompt_tokens=calc.parse_tokens(args.prompt, "--prompt"),
+        output_tokens=calc.parse_tokens(args.output, "--output"),
+        concurrency=whole("--users", args.users),
+        mode=args.mode or "",
+        **_sharing(args),
+    )
+    return {
+        "model": args.model,
+        "device": args.device,
+        "deployment": deployment,
+        "workload": load,
+        "calibration": args.calibration,
+        "usd_per_device_hour": number("--price", args.price),
+        "price_term": args.price_term,
+    }
+
+
+def add_memory_options(parser) -> None:
+    """Add what memory is answered for beyond a timed scenario."""
+    more = parser.add_argument_group("memory only: more parallelism, sharing, adapters, offloading")
+    more.add_argument("--pp", default="1", metavar="N", help="pipeline stages")
+    more.add_argument("--ep", default="1", metavar="N", help="ranks that share out experts")
+    more.add_argument("--dp", default="1", metavar="N", help="attention data parallel ranks")
+    more.add_argument("--cp", default="1", metavar="N", help="decode context parallel ranks, within tp")
+    more.add_argument(
+        "--max-context", default=None, metavar="TOKENS", help="length the engine is started for"
+    )
+    more.add_argument(
+        "--shared-prefix", default="0", metavar="TOKENS", help="prompt tokens all requests share"
+    )
+    more.add_argument("--sequences-per-request", default="1", metavar="N", help="beams, or n of best-of-n")
+    more.add_argument("--lora-slots", default="0", metavar="N", help="LoRA adapters held at once")
+    more.add_argument("--lora-rank", default="16", metavar="R", help="rank of the adapters (default 16)")
+    more.add_argument("--host-cache", default=None, metavar="SIZE", help="host memory per device, e.g. 64GiB")
+
+
+def _parallelism(args) -> dict:
+    if not hasattr(args, "pp"):
+        return {}
+    names = {name: whole(f"--{name}", getattr(args, name)) for name in ("pp", "ep", "dp", "cp")}
+    context = None if args.max_context is None else calc.parse_tokens(args.max_context, "--max-context")
+    host = 0.0 if args.host_cache is None else calc.parse_bytes(args.host_cache, "--host-cache")
+    slots, rank = whole("--lora-slots", args.lora_slots), whole("--lora-rank", args.lora_rank)
+    adapters = {"lora_slots": slots, "lora_rank": rank}
+    return {**names, **adapters, "max_context_tokens": context, "host_cache_bytes": host}
+
+
+def _sharing(args) -> dict:
+    if not hasattr(args, "pp"):
+        return {}
+    return {
+        "shared_prefix_tokens": calc.parse_tokens(args.shared_prefix, "--shared-prefix"),
+        "sequences_per_request": whole("--sequences-per-request", args.sequences_per_request),
+    }
+
+
+def slo_of(args) -> "calc.SLO":
+    """Return the limits on mean times."""
+    limits = {"ttft_s": ("--ttft", args.ttft), "tpot_s": ("--tpot", args.tpot)}
+    given = {
+        key: calc.parse_seconds(value, flag) for key, (flag, value) in limits.items() if value is not None
+    }
+    return calc.SLO(**given)
