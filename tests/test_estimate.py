@@ -46,7 +46,7 @@ def test_what_does_not_fit_is_a_value_with_its_shortfall_in_words():
     e = calc.estimate("llama-3.1-70b", "h100-sxm")
     assert e.fits is False
     assert e.memory.shortfall_bytes > 0
-    assert "short per device" in e.fit_sentence()
+    assert "short)" in e.fit_sentence()
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,5 +1,7 @@
 """``ullage finetune``: does fine-tuning a model fit on a device, and where the memory goes."""
 
+from dataclasses import asdict
+
 import calc
 from calc.cli.scenario import add_command, whole
 
@@ -38,11 +40,11 @@ def run(args):
     m = calc.finetuning_memory(args.model, device=args.device, **_settings(args))
     code = 0 if m.fits else 1
     if args.json:
-        return text.as_json(_record(m, args)), code
+        return text.as_json(_record(m)), code
     if args.csv:
-        row = text.flat(_record(m, args))
+        row = text.flat(_record(m))
         return text.as_csv(list(row), [list(row.values())]), code
-    return _report(m, args), code
+    return _report(m), code
 
 
 def _settings(args) -> dict:
@@ -65,10 +67,10 @@ def _settings(args) -> dict:
     }
 
 
-def _record(m, args) -> dict:
+def _record(m) -> dict:
     return {
         "schema_version": 1,
-        "scenario": {"model": m.model.id, "device": args.device, **_settings(args)},
+        "scenario": {"model": m.model.id, "device": m.device.id, **asdict(m.how)},
         "fits": bool(m.fits),
         "n_devices": m.n_devices,
         "trained_parameters": m.trained_parameters,
@@ -76,14 +78,17 @@ def _record(m, args) -> dict:
         "total_bytes_per_device": float(m.total_bytes_per_device),
         "shortfall_bytes_per_device": float(m.shortfall_bytes_per_device),
         "total_bytes": float(m.total_bytes),
-        "bytes_per_device": {name: float(size) for name, size in m.breakdown()},
+        "bytes_per_device": {
+            name.removesuffix(", assumed").replace(" ", "_"): float(size) for name, size in m.breakdown()
+        },
     }
 
 
-def _report(m, args) -> str:
+def _report(m) -> str:
     from calc.cli import text
 
-    how, device, size = m.how, calc.load_device(args.device), calc.format_bytes
+    how, size = m.how, calc.format_bytes
+    recompute = "no checkpointing" if how.checkpointing == "none" else f"{how.checkpointing} checkpointing"
     sharding = f"ZeRO-{how.zero_stage}, dp {how.dp}, tp {how.tp}"
     trained = f"{m.trained_parameters:,} parameters trained with {how.optimizer}"
     needs = f"needs {size(m.total_bytes_per_device)} of {size(m.device_bytes_per_device)} per device"
@@ -91,8 +96,8 @@ def _report(m, args) -> str:
     rows = [[name, size(part)] for name, part in m.breakdown() if part]
     rows += [["total", size(m.total_bytes_per_device)], ["device reports", size(m.device_bytes_per_device)]]
     lines = [
-        f"{m.model.name}, {how.method} fine-tuning in {how.weights_dtype} on {m.n_devices} x {device.name}",
-        f"{how.batch} x {how.seq_len} tokens per device, {sharding}, {how.checkpointing} checkpointing",
+        f"{m.model.name}, {how.method} fine-tuning in {how.weights_dtype} on {m.n_devices} x {m.device.name}",
+        f"{how.batch} x {how.seq_len} tokens per device, {sharding}, {recompute}",
         trained,
         "",
         f"fits: {needs}" if m.fits else f"does not fit: {needs}{short}",

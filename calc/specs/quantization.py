@@ -197,6 +197,9 @@ def kv_bytes(name: str) -> float:
     return KV_BYTES[key]
 
 
+#: matrices that decide whether a module class is left alone as a whole
+_MAIN = ("attention.", "mlp.", "moe.experts.", "shared_expert.")
+
 #: where weights stand: one of the groups of equal layers, or outside of the layers
 Exceptions = tuple[tuple[str, str], ...]
 
@@ -245,7 +248,7 @@ class Checkpoint:
             return None
         groups = [dict(self.groups[index]) for index in set(self.layer_groups)]
         roles: dict[str, bool] = {}
-        for name in {name for group in groups for name in group}:
+        for name in {name for group in groups for name in group if name.startswith(_MAIN)}:
             plain = all(group.get(name) == self.plain_dtype for group in groups)
             role = role_of(name)
             roles[role] = roles.get(role, True) and plain

@@ -3,6 +3,7 @@
 from calc.specs.model import Model, Weight
 from calc.work.parameters import weights
 
+ADAPTER_BYTES = 2  # LoRA matrices are kept in 16 bits
 _ADAPTED_ROLES = ("attention", "feedforward", "shared_expert")
 
 
@@ -20,6 +21,17 @@ def adapter_parameters_per_device(model: Model, rank, tp=1):
     39976960.0
     """
     return sum(count * _pair(weight, rank, tp) for weight, count in weights(model) if is_adapted(weight))
+
+
+def adapters_bytes(slots, parameters):
+    """Bytes of so many adapters of so many parameters each. [byte]
+
+    Examples
+    --------
+    >>> adapters_bytes(4, 39_976_960)
+    319815680
+    """
+    return ADAPTER_BYTES * slots * parameters
 
 
 def is_adapted(weight: Weight) -> bool:

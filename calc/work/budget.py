@@ -10,13 +10,11 @@ from calc.specs.engine import Engine
 from calc.specs.model import Model
 from calc.specs.numeric import ceil, floor, maximum, minimum, where
 from calc.specs.workload import Workload
-from calc.work.adapters import adapter_parameters_per_device
-from calc.work.memory import cache_bytes_per_sequence, precision_of, weights_bytes_by_role
+from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
+from calc.work.memory import precision_of, weights_bytes_by_role
 from calc.work.op import Precision
-from calc.work.paging import LayerCaches, Paging, layer_caches, paging
+from calc.work.request_cache import RequestCache
 from calc.work.sharding import stages
-
-ADAPTER_BYTES = 2  # LoRA matrices are kept in 16 bits
 
 
 def usable_bytes(device_bytes, share):
@@ -70,12 +68,22 @@ def moe_workspace_width(model: Model, tp=1):
     for layer, _ in model.distinct_layers:
         part = layer.feedforward
         if part is not None and part.kind == "moe":
-            inner = part["d_expert"] / tp
-            widths.append(part["top_k"] * (maximum(2 * inner, part["d_model"]) + inner))
-    result = widths[0]
-    for width in widths[1:]:
-        result = maximum(result, width)
-    return result
+            widths.append(routed_width(part["top_k"], part["d_expert"], part["d_model"], tp))
+    return maximum(*widths)
+
+
+def routed_width(top_k, d_expert, d_model, tp=1):
+    """Elements per token that the routed experts of one layer keep beside the hidden state. [count]
+
+    Examples
+    --------
+    Mixtral-8x7B on four devices:
+
+    >>> routed_width(2, 14336, 4096, 4)
+    21504.0
+    """
+    inner = d_expert / tp
+    return top_k * (maximum(2 * inner, d_model) + inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,12 +282,12 @@ def stage_memory(
     precision = precision_of(stage, d)
     by_role = weights_bytes_by_role(stage, precision, d.tp, d.dp, d.ep)
     stored = sum(by_role.values())
-    adapters = ADAPTER_BYTES * d.lora_slots * adapter_parameters_per_device(stage, d.lora_rank, d.tp)
+    adapters = adapters_bytes(d.lora_slots, adapter_parameters_per_device(stage, d.lora_rank, d.tp))
     activation = _activation(stage, d, engine, precision)
     other = _other(d, engine)
     usable = _usable(device, d, load, engine, stored + adapters + activation + other)
     pool = maximum(0.0, usable - stored - adapters - activation - other)
-    pages = _Pages(stage, d, load, engine, precision)
+    pages = RequestCache(stage, d, load, engine, precision)
     return StageMemory(
         device_bytes=device.memory_bytes,
         usable_bytes=usable,
@@ -301,16 +309,25 @@ def stage_memory(
 def _activation(stage: Model, d: Deployment, engine: Engine, precision: Precision):
     if d.pp > 1 and engine.activation_pipeline:
         return engine.activation_pipeline
-    width = stage.d_model
-    if precision.bits["expert"] > 4.5:  # 4-bit expert kernels bring buffers of their own
-        width = width + moe_workspace_width(stage, d.tp * d.dp / d.ep)
     peak = activation_peak_bytes(
         engine.activation_fixed, engine.activation_per_logit, d.max_sequences or engine.max_sequences,
         stage.vocab_size, engine.activation_token_copies,
-        d.max_batched_tokens or engine.max_batched_tokens, width,
+        d.max_batched_tokens or engine.max_batched_tokens, activation_width(stage, d, precision),
     )  # fmt: skip
+    return peak + vision_peak_bytes(stage, engine)
+
+
+def activation_width(stage: Model, d: Deployment, precision: Precision):
+    """Elements per token in one copy of a step's activations, the experts' workspace included."""
+    if precision.bits["expert"] > 4.5:  # 4-bit expert kernels bring buffers of their own
+        return stage.d_model + moe_workspace_width(stage, d.tp * d.dp / d.ep)
+    return stage.d_model
+
+
+def vision_peak_bytes(stage: Model, engine: Engine):
+    """Extra activation peak of a stage that holds a vision tower. [byte]"""
     towers = any(weight.role == "vision" for weight in stage.outer)
-    return peak + (engine.activation_vision if towers else 0.0)
+    return engine.activation_vision if towers else 0.0
 
 
 def _other(d: Deployment, engine: Engine):
@@ -318,62 +335,19 @@ def _other(d: Deployment, engine: Engine):
     return where(d.tp > 1, engine.non_torch_parallel, single)
 
 
-def _usable(device: Device, d: Deployment, load: Workload, engine: Engine, fixed):
-    """Bytes a device gives: by the engine's budget, all of it for a static batch."""
+def memory_budget(d: Deployment, load: Workload, engine: Engine):
+    """Kind of budget, as in ``BUDGETS``, and its share; a static batch gets all of the memory."""
     share = engine.memory_utilization if d.memory_utilization is None else d.memory_utilization
     if engine.budget == "exact" or (load.mode == "static" and d.memory_utilization is None):
-        return usable_bytes(device.memory_bytes, 1.0 if d.memory_utilization is None else share)
-    if engine.budget == "share-of-free":
+        return "share-of-total", 1.0 if d.memory_utilization is None else share
+    return engine.budget, share
+
+
+def _usable(device: Device, d: Deployment, load: Workload, engine: Engine, fixed):
+    kind, share = memory_budget(d, load, engine)
+    if kind == "share-of-free":
         return usable_of_free_bytes(device.memory_bytes, share, fixed)
     return usable_bytes(device.memory_bytes, share)
-
-
-class _Pages:
-    """Cache of one request and of what requests share, in the engine's way of paging."""
-
-    def __init__(self, stage: Model, d: Deployment, load: Workload, engine: Engine, precision: Precision):
-        self._stage, self._d, self._engine, self._width = stage, d, engine, precision.kv_bytes
-        self._rows: list[LayerCaches] = layer_caches(stage, self._width, d.tp)
-        self._batched = d.max_batched_tokens or engine.max_batched_tokens
-        self._grouped = engine.paging == "groups"
-        prompt, total = load.prompt_tokens, load.prompt_tokens + load.output_tokens
-        block = engine.block_tokens
-        self.whole: Paging = paging(self._rows, total / d.cp, block, self._batched)
-        shared = floor(load.shared_prefix_tokens / block) * block
-        sequences = load.sequences_per_request
-        whole, together = self._bytes(total), self._common(floor(prompt / block) * block)
-        branched = together + sequences * (whole - together)  # full prompt blocks once, the rest each
-        self.shared_bytes = self._common(shared)
-        self.request_bytes = where(sequences > 1, branched, whole) - self.shared_bytes
-        used = cache_bytes_per_sequence(stage, total / d.cp, self._width, d.tp)
-        used_prompt = cache_bytes_per_sequence(stage, prompt / d.cp, self._width, d.tp)
-        used_shared = cache_bytes_per_sequence(stage, shared / d.cp, self._width, d.tp)
-        self.used_bytes = used_prompt + sequences * (used - used_prompt) - where(shared > 0, used_shared, 0.0)
-        self._total = total
-
-    def _common(self, tokens):
-        """Bytes that whole blocks of common tokens take, nothing where there are none."""
-        return where(tokens > 0, self._bytes(maximum(tokens, 1)), 0.0)
-
-    def _bytes(self, tokens):
-        """Bytes reserved on one device for one sequence of so many tokens."""
-        share, block = tokens / self._d.cp, self._engine.block_tokens
-        if self._grouped:
-            return paging(self._rows, share, block, self._batched).request_bytes
-        return cache_bytes_per_sequence(self._stage, ceil(share / block) * block, self._width, self._d.tp)
-
-    def max_concurrency(self, pool):
-        """Requests that a pool holds at once, with fraction. [count]"""
-        if self._grouped:  # whole pages only
-            pool = self.whole.pages(pool) * self.whole.page_bytes
-        return maximum(0.0, pool - self.shared_bytes) / maximum(self.request_bytes, 1.0)
-
-    def cache_tokens(self, pool):
-        """Tokens that a pool holds, counted as the engine's log does. [tokens]"""
-        if self._grouped:
-            return self.whole.cache_tokens(pool) * self._d.cp
-        one = maximum(self._bytes(self._total), 1.0)
-        return floor(pool / one * self._total)
 
 
 def _tightest(rows: tuple[StageMemory, ...], requests) -> StageMemory:

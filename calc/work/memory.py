@@ -1,13 +1,14 @@
 """Bytes of weights and of cache, on one device or all."""
 
 from calc.specs.deployment import Deployment
-from calc.specs.model import ROLES, Model
+from calc.specs.model import Model
 from calc.specs.numeric import ceil
-from calc.specs.quantization import kv_bytes, stored_bits, weight_format
+from calc.specs.quantization import kv_bytes, weight_format
 from calc.work.attention import attention
 from calc.work.op import Precision
 from calc.work.parameters import weights
 from calc.work.sharding import parameters_per_device
+from calc.work.weight_bytes import bits_by_role, math_by_role
 
 
 def kv_cache_bytes(n_layers, n_kv_heads, d_head, seq_len, batch, dtype_bytes):
@@ -69,14 +70,13 @@ def request_tokens(prompt_tokens, output_tokens, block_tokens):
 
 def precision_of(model: Model, deployment: Deployment) -> Precision:
     """Return the formats a deployment runs in: bits per module class, cache, math."""
-    name = deployment.weight_dtype or model.checkpoint.weight_dtype
-    fmt = weight_format(name)
-    kept = model.checkpoint.kept if fmt.name == weight_format(model.checkpoint.weight_dtype).name else None
+    fmt = weight_format(deployment.weight_dtype or model.checkpoint.weight_dtype)
     activation = fmt.math if fmt.math in ("fp16", "fp32") else "bf16"
     return Precision(
-        bits={role: stored_bits(role, fmt, kept) for role in ROLES},
-        kv_bytes=kv_bytes(deployment.kv_dtype or "bf16"),
+        bits=bits_by_role(model, fmt.name),
+        kv_bytes=kv_bytes(deployment.kv_dtype or model.checkpoint.kv_dtype or "bf16"),
         math=fmt.math,
+        math_by_role=math_by_role(model, fmt.name),
         activation=activation,
         activation_bytes=4.0 if activation == "fp32" else 2.0,
     )

@@ -71,6 +71,8 @@ class Precision:
     activation: str = "bf16"
 
     activation_bytes: float = 2.0
+    #: where module classes differ in it: what their matrix products run in
+    math_by_role: Mapping[str, str] = field(default_factory=dict)
 
     def weight_bytes(self, role: str, parameters):
         """Bytes of so many parameters of a module class. [byte]"""
@@ -78,7 +80,8 @@ class Precision:
 
     def math_dtype(self, role: str) -> str:
         """Dtype of the matrix product with weights of a module class."""
-        return self.math if self.bits[role] != 16 else self.activation
+        default = self.math if self.bits[role] != 16 else self.activation
+        return self.math_by_role.get(role, default)
 
 
 def gemm(name: str, role: str, m, n, k, precision: Precision, copies=1) -> Op:

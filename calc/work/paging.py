@@ -82,7 +82,7 @@ class Paging:
 
     def pages(self, pool_bytes):
         """Whole pages in a pool."""
-        return floor(pool_bytes / maximum(self.page_bytes, 1e-9))
+        return whole_pages(pool_bytes, maximum(self.page_bytes, 1e-9))
 
     def max_concurrency(self, pool_bytes):
         """Requests of this length that the pool holds at once, with fraction, as vLLM prints it."""
@@ -90,7 +90,7 @@ class Paging:
 
     def cache_tokens(self, pool_bytes):
         """Tokens as vLLM's line "GPU KV cache size" counts them."""
-        return floor(self.pages(pool_bytes) / self.groups) * self.block_tokens
+        return tokens_of_pages(self.pages(pool_bytes), self.groups, self.block_tokens)
 
     @property
     def request_bytes(self):
@@ -126,21 +126,74 @@ def paging(rows: list[LayerCaches], request_tokens, block_tokens, max_batched_to
     if not growing:  # only states: one page per request holds them all
         size = sum(row.count * row.state_bytes for row in states)
         return Paging(size, 1.0, 1.0, block_tokens, sum(row.count for row in states))
-    per_token = growing[0].bytes_per_token
-    for row in growing[1:]:
-        per_token = maximum(per_token, row.bytes_per_token)
-    block = block_tokens
-    for row in states:
-        block = maximum(block, ceil(row.state_bytes / per_token / block_tokens) * block_tokens)
-    size = min(row.count for row in rows)
-    groups = {id(row): -(-row.count // size) for row in rows}
-    pages = sum(groups[id(row)] * _blocks(row, request_tokens, block, max_batched_tokens) for row in rows)
-    slots = size * sum(groups.values())
-    return Paging(size * block * per_token, pages, sum(groups.values()), block, slots)
+    per_token = maximum(*[row.bytes_per_token for row in growing])
+    block = page_tokens(block_tokens, per_token, [row.state_bytes for row in states])
+    size = group_layers([row.count for row in rows])
+    groups = [groups_of(row.count, size) for row in rows]
+    pages = pages_of_request(groups, [blocks(row, request_tokens, block, max_batched_tokens) for row in rows])
+    return Paging(page_bytes(size, block, per_token), pages, sum(groups), block, size * sum(groups))
 
 
-def _blocks(row: LayerCaches, tokens, block, max_batched_tokens):
-    """Blocks that one group of a kind reserves for a request."""
+def group_layers(counts):
+    """Layers of one group: as many as the kind with the fewest has. [count]
+
+    Examples
+    --------
+    Gemma-3-27B, 52 layers with a window and 10 without:
+
+    >>> group_layers([52, 10])
+    10
+    """
+    return minimum(*counts)
+
+
+def groups_of(count, size):
+    """Groups that so many layers of a kind take, the last one padded. [count]
+
+    Examples
+    --------
+    >>> groups_of(52, 10)
+    6
+    """
+    return ceil(count / size)
+
+
+def page_tokens(block_tokens, bytes_per_token, states=()):
+    """Tokens of a page: a block, enlarged until one layer's share holds a state. [tokens]
+
+    Examples
+    --------
+    >>> page_tokens(16, 2048, [2_162_688])
+    1056
+    """
+    result = block_tokens
+    for state_bytes in states:
+        result = maximum(result, ceil(state_bytes / bytes_per_token / block_tokens) * block_tokens)
+    return result
+
+
+def page_bytes(layers, tokens, bytes_per_token):
+    """Bytes of a page: so many layers and tokens. [byte]"""
+    return layers * tokens * bytes_per_token
+
+
+def whole_pages(pool_bytes, page_bytes):
+    """Whole pages in a pool. [count]"""
+    return floor(pool_bytes / page_bytes)
+
+
+def tokens_of_pages(pages, groups, tokens):
+    """Tokens that pages hold, if each is kept in a page of every group. [tokens]"""
+    return floor(pages / groups) * tokens
+
+
+def pages_of_request(groups, blocks):
+    """Pages of a request: of each kind of layers its groups times its blocks. [count]"""
+    return sum(count * each for count, each in zip(groups, blocks, strict=True))
+
+
+def blocks(row: LayerCaches, tokens, block, max_batched_tokens):
+    """Blocks that one group of a kind reserves for a request. [count]"""
     if row.kind == "state":
         return 1
     if row.kind == "sliding":

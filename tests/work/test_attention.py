@@ -16,6 +16,7 @@ from calc.work.grouped_query import GroupedQuery
 from calc.work.latent_attention import LatentAttention
 from calc.work.linear_attention import GatedDeltaNet
 from calc.work.op import Precision, Sequences
+from calc.work.paging import layer_caches
 from calc.work.sparse_attention import BlockSparse
 
 BF16 = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
@@ -29,18 +30,10 @@ def gqa(**sizes):
 
 def cache_growth(model):
     """Bytes per token in layers without a limit, in layers with one, and fixed bytes per sequence."""
-    unbounded = limited = fixed = 0
-    for layer, count in model.distinct_layers:
-        if not layer.attention:
-            continue
-        kind = attention(layer.attention)
-        growth = kind.cache_bytes(2, 2) - kind.cache_bytes(1, 2)
-        fixed += count * (kind.cache_bytes(1, 2) - growth)
-        if getattr(kind, "window", None) or getattr(kind, "chunk", None):
-            limited += count * growth
-        else:
-            unbounded += count * growth
-    return unbounded, limited, fixed
+    rows = layer_caches(model, 2)
+    unbounded = sum(row.count * row.bytes_per_token for row in rows if row.kind == "full")
+    limited = sum(row.count * row.bytes_per_token for row in rows if row.kind in ("sliding", "chunked"))
+    return unbounded, limited, sum(row.count * row.state_bytes for row in rows)
 
 
 def test_every_model_caches_its_known_bytes_per_token(root):

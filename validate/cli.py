@@ -1,0 +1,78 @@
+"""The validator's command line: ``python -m validate COMMAND``; one module per command.
+
+Exit codes: 0 scored, 2 wrong usage or input, or nothing to score.
+"""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+import calc
+
+#: command -> what it does, and the module with ``add_arguments(parser)`` and ``run(args)``; None comes later
+COMMANDS = {
+    "memory": ("predictions beside an engine's start-up logs or fit labels", "validate.memory"),
+    "score": ("predictions beside measured end-to-end runs", None),
+    "kernels": ("predictions beside measured kernel latencies", None),
+    "run": ("run the kernels of a model on this machine", None),
+    "fit": ("fit a calibration to measured points", None),
+    "report": ("describe a calibration in words", None),
+    "compare": ("compare two calibrations", None),
+    "check": ("check this machine before a run", None),
+    "collective": ("run the collectives of a model on several devices", None),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser whose errors are one line on stderr with exit code 2."""
+
+    def error(self, message: str):
+        print(f"validate: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Examples
+    --------
+    >>> main([])
+    usage: python -m validate COMMAND ...
+    ...
+    0
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        return _refused(str(calc.unknown_name("command", name, COMMANDS)))
+    help_text, home = COMMANDS[name]
+    if home is None:
+        return _refused(f"{name} is not part of this release yet")
+    command = import_module(home)
+    parser = _Parser(prog=f"python -m validate {name}", description=help_text)
+    command.add_arguments(parser)
+    try:
+        return command.run(parser.parse_args(rest))
+    except calc.SpecError as error:
+        return _refused(" ".join(str(error).split()))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = ["usage: python -m validate COMMAND ...", "", "commands:"]
+    for name, (help_text, home) in COMMANDS.items():
+        later = "" if home else " (not part of this release yet)"
+        lines.append(f"  {name:<{width}}  {help_text}{later}")
+    return "\n".join([*lines, "", "python -m validate COMMAND --help says more."])
+
+
+def _refused(message: str) -> int:
+    print(f"validate: {message}", file=sys.stderr)
+    return 2
