@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import calc
 from calc.specs.device import Device
+from calc.specs.model import Model
+from calc.specs.workload import whole_number
 from calc.work.budget import Memory
 from validate.names import GIB, device_named, model_named
 from validate.scores import Score
@@ -35,7 +37,7 @@ class FitCase:
     device: Device
     deployment: calc.Deployment
     workload: calc.Workload
-    model: object
+    model: Model
 
     def memory(self) -> Memory:
         """Return the memory of the case."""
@@ -97,7 +99,7 @@ def case_of(row: Mapping[str, str]) -> FitCase:
     SpecError
         If a name is not known or a value not allowed.
     """
-    engine, count = engine_named(row["engine"]), int(row["n_devices"])
+    engine, count = engine_named(row["engine"]), whole_number("n_devices", row["n_devices"], 1, 4096)
     by_layers = engine in _SPLIT_BY_LAYERS
     weights, cache = formats_of(row["weight_dtype"])
     model, _ = model_named(row["model"])
@@ -129,19 +131,16 @@ def scores_of(rows: Sequence[Mapping[str, str]]) -> list[Score]:
 
 def _score(index: int, row: Mapping[str, str]) -> Score:
     words = (f"{row['n_devices']} x {row['hardware']}", row["model"], row["weight_dtype"], row["context"])
-    known = {
-        "row": index,
-        "id": ", ".join(words),
-        "group": row["engine"],
-        "metric": "fits",
-        "measured": float(row["fits"]),
-    }
+    if row["fits"] not in ("0", "1"):
+        raise calc.SpecError(f"row {index}: fits: {row['fits']!r} is not allowed; allowed are 0 and 1")
+    known = {"row": index, "id": ", ".join(words), "metric": "fits", "measured": float(row["fits"])}
+    group = row["engine"]
     try:
-        case = case_of(row)
-        memory = case.memory()
-    except (calc.SpecError, ValueError) as error:
-        return Score(**known, reason=" ".join(str(error).split()))
-    return Score(**known, predicted=float(bool(memory.fits)), reason=_reason(memory))
+        group = engine_named(group)
+        memory = case_of(row).memory()
+    except calc.SpecError as error:
+        return Score(**known, group=group, reason=" ".join(str(error).split()))
+    return Score(**known, group=group, predicted=float(bool(memory.fits)), reason=_reason(memory))
 
 
 def _reason(memory: Memory) -> str:

@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import calc
-from calc.cli.text import table
-from validate import fit_rows, memory_rows
+from validate import fit_rows, memory_report, memory_rows
 from validate.memory_logs import StartLog, parse_log
 from validate.names import GIB
-from validate.scenario import Setup, scenario_of
-from validate.scores import Score, as_record, as_table
+from validate.scenario import scenario_of
+from validate.scores import Score, as_record
 
 EXAMPLE = (
     "example: vllm serve ... 2>&1 | tee start.log; python -m validate memory start.log --device h100-sxm"
@@ -59,24 +58,21 @@ def run(args: argparse.Namespace) -> int:
     """Score one input and print it; 2 when nothing could be scored."""
     text = _read(args.logs)
     rows, columns = _rows(text)
-    given = {
-        field: getattr(args, field) for field, _, _ in _OPTIONS.values() if getattr(args, field) is not None
-    }
+    given = {name: value for name, _, _ in _OPTIONS.values() if (value := getattr(args, name)) is not None}
     if set(fit_rows.COLUMNS) <= columns:
-        scores, show = fit_rows.scores_of(rows), _fit_report
+        scores, show = fit_rows.scores_of(rows), memory_report.of_labels
     elif set(memory_rows.COLUMNS) <= columns:
-        scores, show = memory_rows.scores_of(rows), _table_report
+        scores, show = memory_rows.scores_of(rows), memory_report.of_table
     elif args.logs.endswith(".csv"):
         raise calc.SpecError(f"{args.logs}: needs the columns {_needed()}")
     else:
         return _one_log(text, given, args)
     if given:
-        raise calc.SpecError(
-            f"{_option(next(iter(given)))}: is for a raw log; a table says it in its columns"
-        )
+        option = next(option for option, (name, _, _) in _OPTIONS.items() if name in given)
+        raise calc.SpecError(f"{option}: is for a raw log; a table says it in its columns")
     if not scores:
         raise calc.SpecError(f"{args.logs}: holds no figure to score")
-    return _print(scores, args.json, show(scores, args.rows))
+    return _print(scores, args.json, show(scores, all_rows=args.rows))
 
 
 def _read(name: str) -> str:
@@ -100,46 +96,12 @@ def _needed() -> str:
     return " or ".join(", ".join(columns) for columns in (memory_rows.COLUMNS, fit_rows.COLUMNS))
 
 
-def _option(field: str) -> str:
-    return next(option for option, (name, _, _) in _OPTIONS.items() if name == field)
-
-
 def _print(scores: Sequence[Score], as_json: bool, report: str) -> int:
     print(json.dumps(as_record(scores), indent=2, allow_nan=False) if as_json else report)
     if any(score.predicted is not None for score in scores):
         return 0
     print(f"validate: nothing could be answered: {scores[0].reason}", file=sys.stderr)
     return 2
-
-
-def _table_report(scores: Sequence[Score], all_rows: bool) -> str:
-    parts = [_row_table(scores)] if all_rows else []
-    parts.append(as_table(scores))
-    unanswered = {score.id: score.reason for score in scores if score.predicted is None}
-    parts += [f"not answered: {name}: {reason}" for name, reason in unanswered.items()]
-    return "\n".join(parts)
-
-
-def _row_table(scores: Sequence[Score]) -> str:
-    rows = [
-        [s.row, s.id, s.metric, _shown(s.metric, s.measured), _shown(s.metric, s.predicted), _error(s)]
-        for s in scores
-    ]
-    return table(["row", "start", "metric", "logged", "predicted", "error"], rows, right=(0, 3, 4, 5)) + "\n"
-
-
-def _fit_report(scores: Sequence[Score], all_rows: bool) -> str:
-    words = {1.0: "fits", 0.0: "does not", None: "no answer"}
-    wrong = fit_rows.misses(scores)
-    rows = [
-        [s.row, s.id, words[s.measured], words[s.predicted], s.reason]
-        for s in (scores if all_rows else wrong)
-    ]
-    right = len(scores) - len(wrong)
-    parts = [f"{right} of {len(scores)} labels predicted: {fit_rows.accuracy_pct(scores):.1f} %"]
-    if rows:
-        parts += ["", table(["row", "case", "label", "predicted", "why"], rows, right=(0,))]
-    return "\n".join(parts)
 
 
 def _one_log(text: str, given: dict, args: argparse.Namespace) -> int:
@@ -153,62 +115,4 @@ def _one_log(text: str, given: dict, args: argparse.Namespace) -> int:
     scores = memory_rows.scores_of_start(0, Path(args.logs).name, log.setup, log.logged)
     if not scores:
         raise calc.SpecError(f"{args.logs}: the log holds no weights, cache or concurrency line to score")
-    return _print(scores, args.json, f"{_title(log.setup, scenario)}\n\n{_lines(log, scenario, scores)}")
-
-
-def _title(setup: Setup, scenario) -> str:
-    d, device = scenario.deployment, scenario.device
-    engine = f"{setup.engine} {setup.version or '(newest profile)'}"
-    weights = d.weight_dtype or scenario.model.checkpoint.weight_dtype
-    share = f", share {d.memory_utilization:g}" if d.memory_utilization else ""
-    return (
-        f"{scenario.model.name}, {weights} weights, {d.kv_dtype or 'bf16'} cache\n"
-        f"{engine}, tp {d.tp}, pp {d.pp}{share} on {device.name} ({device.memory_bytes / GIB:.2f} GiB)"
-    )
-
-
-def _lines(log: StartLog, scenario, scores: Sequence[Score]) -> str:
-    """Predicted beside logged, line by line."""
-    memory, logged = scenario.memory(), log.logged
-    parts = {
-        "activations": (logged.activation_bytes, memory.activation_bytes_per_device),
-        "driver and communication": (logged.other_bytes, memory.other_bytes_per_device),
-        "CUDA graphs (outside the pool)": (logged.graph_bytes, memory.graph_bytes_per_device),
-    }
-    length = scenario.workload.prompt_tokens + scenario.workload.output_tokens
-    names = {
-        "weights_bytes": "weights",
-        "cache_pool_bytes": "cache pool",
-        "cache_tokens": "cache size in tokens",
-        "max_concurrency": f"concurrency at {length:,} tokens",
-        "max_concurrency_given_pool": "... given the logged pool",
-    }
-    rows = [
-        [names[s.metric], _shown(s.metric, s.predicted), _shown(s.metric, s.measured), _error(s)]
-        for s in scores
-    ]
-    extra = [
-        Score(0, "", "", "part_bytes", measured, float(value))
-        for measured, value in parts.values()
-        if measured
-    ]
-    labels = [label for label, (measured, _) in parts.items() if measured]
-    shown = [
-        [label, _shown(s.metric, s.predicted), _shown(s.metric, s.measured), _error(s)]
-        for label, s in zip(labels, extra, strict=True)
-    ]
-    at = 1 if rows and rows[0][0] == "weights" else 0
-    header = ["per device", "predicted", "logged", "difference"]
-    return table(header, [*rows[:at], *shown, *rows[at:]], right=(1, 2, 3))
-
-
-def _shown(metric: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    if metric.endswith("_bytes"):
-        return f"{value / GIB:.2f} GiB"
-    return f"{value:,.0f}" if metric == "cache_tokens" else f"{value:.2f}x"
-
-
-def _error(score: Score) -> str:
-    return "-" if score.error_pct is None else f"{score.error_pct:+.1f} %"
+    return _print(scores, args.json, memory_report.of_log(log, scenario, scores))

@@ -40,7 +40,9 @@ class SizedLayers:
         self.kinds = list(kinds)
         self.symbols, self._places = [], []
         for index, (part, count) in enumerate(self.kinds, 1):
-            self._add(t, e, ("layers", index), f"L{self.ending(index)}", f"layers with {part.kind} attention", count)
+            self._add(
+                t, e, ("layers", index), f"L{self.ending(index)}", f"layers with {part.kind} attention", count
+            )
             for name, value in part.sizes:
                 if type(value) is int and value > 0 and name not in numbers:
                     shared = len({dict(other.sizes).get(name, value) for other, _ in self.kinds}) == 1

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 #: metric -> (title, unit, module of calc.explain that explains it)
 METRICS = {
     "memory": ("Memory needed on one device", "byte", "memory"),
-    "weights_bytes": ("Weights on all devices", "byte", "memory"),
-    "cache_bytes": ("KV cache of the requests in flight, all devices", "byte", "memory"),
-    "cache_bytes_per_token": ("KV cache of one more token, one device", "byte", "memory"),
+    "weights_bytes": ("Weights on all devices", "byte", "weights"),
+    "cache_bytes": ("KV cache reserved for the requests in flight, all devices", "byte", "cache"),
+    "cache_bytes_per_token": ("KV cache of one more token, one device", "byte", "cache"),
+    "cache_tokens": ("Tokens that the cache pool holds", "tokens", "pool"),
+    "max_concurrency": ("Requests of this length that the cache pool holds at once", "count", "pool"),
     "n_devices": ("Number of devices", "count", "memory"),
     "ttft_s": ("Mean time to first token (TTFT)", "s", "times"),
     "tpot_s": ("Mean time per output token after the first (TPOT)", "s", "times"),
@@ -78,9 +80,9 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
     >>> e = calc.estimate("llama-3.1-8b", "h100-sxm")
     >>> why = explain(e, "memory.cache_bytes")
     >>> print(why.formula)
-    C = n * C_device
+    C = n * N * C_request
     >>> [equation.symbol for equation in why.equations]
-    ['C', 'C_device', 'C_request', 'T']
+    ['C', 'C_request', 'k_request', 'M_page', 'T', 'c']
     """
     name = metric_name(metric)
     trace, answer = traced(estimate, name)

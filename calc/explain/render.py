@@ -117,7 +117,7 @@ class Printer:
 
 
 def pruned(node):
-    """Return a tree without what does nothing: added zeros, factors of one, products with zero."""
+    """Return a tree without what does nothing: added zeros, factors of one, powers of one, products with zero."""
     if not node.args or isinstance(node, sympy.Symbol):
         return node
     with sympy.evaluate(False):
@@ -128,6 +128,8 @@ def pruned(node):
             return _joined(sympy.Mul, [arg for arg in args if not _is(arg, 1)], 1)
         if node.is_Add:
             return _joined(sympy.Add, [arg for arg in args if not _is(arg, 0)], 0)
+        if node.is_Pow and _is(args[0], 1):
+            return sympy.Integer(1)
         return node.func(*args)
 
 

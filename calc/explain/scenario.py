@@ -1,5 +1,7 @@
 """Symbols that several explanations share: lengths, load, devices, links, with their origin."""
 
+from dataclasses import replace
+
 from calc.estimate import Estimate
 from calc.explain.trace import Trace, origin
 from calc.timing.collectives import (
@@ -7,6 +9,7 @@ from calc.timing.collectives import (
     ASSUMED_NETWORK_BYTES_PER_S,
     link_bytes_per_s,
 )
+from calc.work.budget import Memory
 
 
 def prompt_tokens(t: Trace, e: Estimate):
@@ -33,6 +36,27 @@ def in_flight(t: Trace, e: Estimate, value=None):
 def devices(t: Trace, e: Estimate):
     """Return the symbol of the number of devices."""
     return t.given("n", "devices of the deployment", e.n_devices, "count", note="tp * pp * dp")
+
+
+def tensor_ranks(t: Trace, e: Estimate):
+    """Return the symbol of the tensor-parallel ranks, entered once."""
+    return t.symbol("tp") or t.given("tp", "tensor-parallel ranks", e.deployment.tp, "count")
+
+
+def token_budget(t: Trace, e: Estimate):
+    """Return the symbol of the tokens that a step may bring, entered once."""
+    return t.symbol("B") or engine_setting(
+        t, e, "B", "token budget of a step", "max_batched_tokens", e.deployment.max_batched_tokens
+    )
+
+
+def memory_with(e: Estimate, stage: dict, **fields) -> Memory:
+    """Return the memory of the estimate with other values, numbers or symbols, in some fields.
+
+    ``stage`` are those of one device: an estimate has one pipeline stage.
+    """
+    part = replace(e.memory.tightest, **stage)
+    return replace(e.memory, stages=(part,), tightest=part, **fields)
 
 
 def engine_setting(t: Trace, e: Estimate, symbol: str, words: str, name: str, chosen):

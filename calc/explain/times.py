@@ -32,7 +32,7 @@ def ttft_s(t: Trace, e: Estimate) -> Answer:
         "count",
         batching.prefill_chunks,
         scenario.prompt_tokens(t, e),
-        _budget(t, e),
+        scenario.token_budget(t, e),
     )
     queue = _queue_wait(t, e)
     count = scenario.in_flight(t, e)
@@ -138,15 +138,9 @@ def _of(*seconds) -> Duration:
     return Duration(tuple(TimedOp("", row) for row in seconds))
 
 
-def _budget(t: Trace, e: Estimate):
-    return scenario.engine_setting(
-        t, e, "B", "token budget of a step", "max_batched_tokens", e.deployment.max_batched_tokens
-    )
-
-
 def _share(t: Trace, e: Estimate):
     """Symbol of the share of steps that carry prompt chunks, from lengths and load."""
-    budget, prompt = _budget(t, e), scenario.prompt_tokens(t, e)
+    budget, prompt = scenario.token_budget(t, e), scenario.prompt_tokens(t, e)
     chunks = t.define("k", "chunks of one prompt", "count", batching.prefill_chunks, prompt, budget)
     arriving = t.define(
         "A", "prompt chunks of the others during one generation", "count",

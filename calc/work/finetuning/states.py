@@ -42,6 +42,7 @@ def adapters(model: Model, rank: int, targets="all-linear") -> list[tuple[Weight
 
     Examples
     --------
+    >>> from calc.specs.model_files import load_model
     >>> rows = adapters(load_model("llama-2-7b"), 16, "q_proj,v_proj")
     >>> print(f"{sum(weight.parameters * count for weight, count in rows):,}")
     8,388,608

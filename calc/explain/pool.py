@@ -1,0 +1,84 @@
+"""Explanations of the cache pool: tokens and requests that it holds at once."""
+
+from calc.estimate import Estimate
+from calc.explain.cache import Request, cache_of_request
+from calc.explain.explanation import Part
+from calc.explain.memory import fixed_parts, of_stage, usable_memory
+from calc.explain.metrics import Answer
+from calc.explain.quantities import shown
+from calc.explain.trace import Trace
+from calc.specs.errors import SpecError
+from calc.work.paging import tokens_of_pages, whole_pages
+from calc.work.request_cache import requests_held, tokens_held
+
+
+def max_concurrency(t: Trace, e: Estimate) -> Answer:
+    """Explain how many requests of the scenario's length the pool holds at once."""
+    request, pool = _request(t, e), _pool(t, e)
+    words = "requests of this length that the pool holds at once"
+    if request.page is None:
+        total = t.define(
+            "N_most", words, "count", lambda pool, size: requests_held(pool, 0.0, size), pool, request.size
+        )
+    else:
+        pages = _pages(t, pool, request)
+        total = t.define(
+            "N_most", words, "count",
+            lambda pages, page, size: requests_held(pages * page, 0.0, size), pages, request.page, request.size,
+        )  # fmt: skip
+    limit = int(e.deployment.max_sequences or e.engine.max_sequences)
+    return Answer([total], (), [
+        f"With its fraction, as an engine prints it. At most {limit} sequences run at once in {e.engine.name}, "
+        f"by {'your' if e.deployment.max_sequences else 'its'} limit max_sequences.",
+        *_pool_notes(e),
+    ])  # fmt: skip
+
+
+def cache_tokens(t: Trace, e: Estimate) -> Answer:
+    """Explain how many tokens the pool holds, as the engine's log counts them."""
+    request, pool = _request(t, e), _pool(t, e)
+    words = "tokens that the pool holds"
+    if request.page is None:
+        total = t.define("T_pool", words, "tokens", tokens_held, pool, request.size, _length(t, request))
+        how = "The pool counted in tokens of requests of this length, blocks in part empty included."
+    else:
+        pages = _pages(t, pool, request)
+        total = t.define(
+            "T_pool", words, "tokens", tokens_of_pages, pages, request.groups, request.page_tokens
+        )
+        how = f"Counted as {e.engine.name} does: a token takes its share of a page in every group of layers."
+    return Answer([total], (), [how, *_pool_notes(e)])
+
+
+def _length(t: Trace, request: Request):
+    prompt, output = t.symbol("I"), t.symbol("O")
+    return t.define("T_request", "tokens of a request", "tokens", lambda *each: sum(each), prompt, output)
+
+
+def _request(t: Trace, e: Estimate) -> Request:
+    request = cache_of_request(t, e)
+    if not t.values[request.size]:
+        raise SpecError(f"{e.model.id}: it keeps no cache; allowed are models that do")
+    return request
+
+
+def _pool(t: Trace, e: Estimate):
+    """Symbol of the pool on one device: what weights, activations and the rest leave."""
+    fixed = fixed_parts(t, e)
+    usable = usable_memory(t, e, fixed)
+    fields = ("usable_bytes", *fixed)
+    return t.define(
+        "M_pool", "memory left to the cache on one device", "byte",
+        of_stage(e, lambda stage: stage.cache_pool_bytes, *fields), usable, *fixed.values(),
+    )  # fmt: skip
+
+
+def _pages(t: Trace, pool, request: Request):
+    return t.define("k_pool", "whole pages in the pool", "count", whole_pages, pool, request.page)
+
+
+def _pool_notes(e: Estimate) -> list[str]:
+    notes = [f"On each of {e.n_devices} devices; they hold the same requests."] if e.n_devices > 1 else []
+    if not e.memory.fits:
+        notes.append(f"It {e.fit_sentence()}.")
+    return [*notes, "Fragmentation beyond whole cache blocks and groups is ignored."]
