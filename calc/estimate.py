@@ -17,7 +17,7 @@ from calc.specs.model import Model
 from calc.specs.model_files import load_model
 from calc.specs.numeric import floor, minimum
 from calc.specs.workload import Workload
-from calc.timing.calibration import Calibration, load_calibration
+from calc.timing.calibration import Z80, Calibration, calibration_for
 from calc.timing.step_time import longest
 from calc.work.budget import Memory, memory_of
 from calc.work.sharding import check_tp
@@ -97,12 +97,17 @@ class Estimate:
     def range(self, metric: str):
         """Return (low, high) of the 80 % interval of a metric."""
         value = self._metric(metric)
-        return value / self.calibration.spread, value * self.calibration.spread
+        ratio = np.exp(Z80 * self._duration(metric).sigma)
+        return value / ratio, value * ratio
 
     def trust(self, metric: str) -> str:
         """Return how far a metric can be trusted: calibrated, family, datasheet or extrapolated."""
         self._metric(metric)
-        return self.calibration.trust
+        return self._duration(metric).trust
+
+    def _duration(self, metric: str):
+        """The time that a metric's spread and trust come from."""
+        return self.service.ttft if metric == "ttft_s" else self.service.tpot
 
     def breakdown(self, metric: str) -> list[tuple[str, object, object]]:
         """Return rows (op, seconds, bound) that sum to a time metric."""
@@ -284,7 +289,7 @@ def estimate(
     check_tp(model, deployment.tp)
     engine = load_engine(deployment.engine, deployment.engine_version)
     if not isinstance(calibration, Calibration):
-        calibration = load_calibration(calibration)
+        calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
     service = service_of(Steps(model, device, deployment, engine, calibration), workload, limit)

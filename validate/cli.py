@@ -14,9 +14,9 @@ import calc
 COMMANDS = {
     "memory": ("predictions beside an engine's start-up logs or fit labels", "validate.memory"),
     "score": ("predictions beside measured end-to-end runs", None),
-    "kernels": ("predictions beside measured kernel latencies", None),
+    "kernels": ("predictions beside measured kernel latencies", "validate.kernels"),
     "run": ("run the kernels of a model on this machine", None),
-    "fit": ("fit a calibration to measured points", None),
+    "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),
     "report": ("describe a calibration in words", None),
     "compare": ("compare two calibrations", None),
     "check": ("check this machine before a run", None),

@@ -88,6 +88,21 @@ def floor(value):
     return np.floor(value)
 
 
+def log2(value):
+    """Logarithm to base 2.
+
+    Examples
+    --------
+    >>> log2(8.0), log2(np.array([1.0, 4.0])).tolist()
+    (3.0, [0.0, 2.0])
+    """
+    if type(value) in _PLAIN:
+        return math.log2(value)
+    if is_symbolic(value):
+        return sys.modules["sympy"].log(value, 2)
+    return np.log2(value)
+
+
 def where(condition, if_true, if_false):
     """One of two values by a condition, element by element; both are evaluated.
 

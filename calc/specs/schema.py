@@ -174,27 +174,45 @@ class EngineFile(_Strict):
     profiles: list[EngineProfile] = Field(min_length=1)
 
 
-class OpRows(_Strict):
-    """How far kernels of one kind fall short of the roofline."""
+class OpError(_Strict):
+    """How well a form fits: medians and 90th percentiles of the absolute error, and the bias."""
 
-    form: Literal["roofline/1", "ring/1"]
-    fixed: FactRow = Field(description="fixed cost of one call")
-    compute_efficiency: FactRow | None = Field(None, description="share of the dense peak, at most 1")
-    memory_efficiency: FactRow | None = Field(None, description="share of memory bandwidth, at most 1")
-    link_efficiency: FactRow | None = Field(None, description="share of link bandwidth, at most 1")
+    n: int = Field(ge=0, description="points of the fit")
+    fit_median_pct: float
+    cv_median_pct: float = Field(description="shapes left out of the fit")
+    cv_p90_pct: float
+    bias_pct: float
+    low: float = Field(gt=0, le=1, description="10 % of measured values lie below predicted times this")
+    high: float = Field(ge=1, description="10 % lie above predicted times this")
+
+
+class OpRows(_Strict):
+    """Parameters of one form for one kind of op in one format."""
+
+    form: str = Field(pattern=r"^[a-z_]+/[0-9]+$")
+    parameters: dict[str, float]
+    kind: Literal["measured", "assumed"] = "measured"
+    kernel: str = ""
+    note: str = ""
+    error: OpError | None = None
+    range: dict[str, list[float]] = Field({}, description="smallest and largest size that was fitted")
 
 
 class CalibrationFile(_Strict):
-    """Kernel parameters per op kind, for one device or as a default."""
+    """Kernel parameters per op kind and format, for one device, a family of devices, or any."""
 
     id: Id
     name: str
     trust: Literal["calibrated", "family", "datasheet"]
     device: str = ""
+    families: list[Id] = Field([], description="architectures that a family file speaks for")
+    based_on: str = Field("", description="id of the device file whose parameters a family takes over")
+    widen: float = Field(1.0, ge=1, description="factor on the width of the interval")
+    date: str = ""
+    software: str = ""
     note: str = ""
     sources: dict[str, SourceRow]
-    spread: FactRow = Field(description="ratio by which the 80 % interval reaches up and down")
-    ops: dict[str, OpRows]
+    ops: dict[str, dict[str, OpRows]] = Field({}, description="op kind -> format -> parameters")
 
 
 FILES = {

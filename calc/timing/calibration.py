@@ -1,69 +1,173 @@
-"""Calibrations: how far real kernels fall short of the roofline, per op kind."""
+"""Calibrations: how far real kernels fall short of the roofline, per op kind and format."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from calc.specs.device import Device
 from calc.specs.errors import SpecError, unknown_name
-from calc.specs.facts import Fact, fact_from, sources_from, spec_files
+from calc.specs.facts import Source, sources_from, spec_files
 from calc.specs.strict_yaml import read_yaml
+from calc.timing.forms import Form, form
+
+#: from best to weakest
+TRUST = ("calibrated", "family", "datasheet", "extrapolated")
+#: standard deviations between the median and the ends of an 80 % interval
+Z80 = 1.2816
+#: format -> formats whose parameters stand in for it, nearest first
+_STAND_INS = {
+    "fp16": ("bf16",),
+    "fp8": ("fp8-block", "int8", "bf16"),
+    "fp8-block": ("fp8", "bf16"),
+    "int8": ("fp8", "bf16"),
+    "mxfp8": ("fp8-block", "fp8", "bf16"),
+    "nvfp4": ("mxfp4", "fp8", "bf16"),
+    "mxfp4": ("int4", "bf16"),
+    "int4": ("mxfp4", "bf16"),
+}
 
 
 @dataclass(frozen=True, eq=False)
-class OpParameters:
-    """Fixed cost and efficiencies of one op kind, with the facts they come from."""
+class OpFit:
+    """Parameters of one form for one op kind and format, with error and fitted range.
 
-    form: str
-    facts: Mapping[str, Fact]
-    fixed_s: float
-    e_compute: float = 1.0
-    e_memory: float = 1.0
-    e_link: float = 1.0
+    ``low`` and ``high`` are the factors between which 80 % of measured values lie;
+    ``trust`` says how far the fit speaks for the device at hand.
+    """
+
+    form: Form
+    parameters: Mapping[str, float]
+    trust: str
+    format: str
+    low: float
+    high: float
+    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    kernel: str = ""
+    note: str = ""
+    kind: str = "measured"
+    error: Mapping[str, float] | None = None
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def sigma(self) -> float:
+        """Spread of the logarithm of measured over predicted, as a standard deviation."""
+        return math.log(self.high / self.low) / (2 * Z80)
+
+    def is_outside(self, shape: Mapping, slack: float = 2.0):
+        """Whether any size lies more than ``slack`` times beyond the fitted range."""
+        outside = False
+        for name, (low, high) in self.range.items():
+            if name in shape:
+                size = shape[name]
+                outside = outside | (np.asarray(size) > slack * high) | (np.asarray(size) < low / slack)
+        return outside
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Parameters per op kind, the trust they deserve and the width of the 80 % interval."""
+    """Parameters per op kind and format for one device, from the best file that speaks for it."""
 
     id: str
     name: str
     trust: str
-    spread: float
-    ops: Mapping[str, OpParameters]
+    ops: Mapping[str, Mapping[str, OpFit]]
     note: str = ""
     path: str = ""
 
-    def parameters(self, kind: str) -> OpParameters:
-        """Return the parameters of an op kind.
+    def fit(self, kind: str, fmt: str) -> OpFit:
+        """Return the fit of an op kind in a format, or in the nearest format that has one.
 
         Raises
         ------
         SpecError
             If the calibration has none for the kind.
         """
-        if kind not in self.ops:
+        formats = self.ops.get(kind)
+        if not formats:
             raise unknown_name(f"op kind in calibration {self.id}", kind, self.ops)
-        return self.ops[kind]
+        for name in (fmt, *_STAND_INS.get(fmt, ()), "any"):
+            if name in formats:
+                return formats[name]
+        return next(iter(formats.values()))
+
+
+def calibration_for(device: Device, name: str = "default") -> Calibration:
+    """Return the calibration of a device.
+
+    Parameters
+    ----------
+    device : Device
+    name : str
+        ``"default"`` the best there is: the device's own file, else that of its family, else
+        the datasheet defaults; ``"family"`` never its own file; ``"datasheet"`` the defaults
+        only; else an id of ``calibrations/devices`` or the path of a file, used as it is.
+
+    Notes
+    -----
+    Kinds of op that a file does not hold are taken from the next weaker one, with its label.
+
+    Examples
+    --------
+    >>> from calc.specs.device import load_device
+    >>> calibration_for(load_device("h100-sxm")).trust
+    'calibrated'
+    """
+    base = load_calibration("datasheet")
+    if name == "datasheet":
+        return base
+    family = _family(device)
+    if name == "family":
+        return _over(family, base) if family else base
+    if name != "default":
+        return _over(load_calibration(name), base)
+    own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
+    layers = [layer for layer in (own, family) if layer is not None]
+    result = base
+    for layer in reversed(layers):
+        result = _over(layer, result)
+    return result
+
+
+def _over(upper: Calibration, lower: Calibration) -> Calibration:
+    return replace(upper, ops={**lower.ops, **upper.ops})
 
 
 @cache
-def load_calibration(name: str = "default") -> Calibration:
-    """Return a calibration by id or from the path of a YAML file.
+def _families() -> dict[str, str]:
+    return {
+        architecture: key
+        for key, path in spec_files("calibrations", "devices").items()
+        if key.startswith("family-")
+        for architecture in read_yaml(path).get("families", ())
+    }
+
+
+def _family(device: Device) -> Calibration | None:
+    key = _families().get(device.architecture)
+    return load_calibration(key) if key else None
+
+
+@cache
+def load_calibration(name: str) -> Calibration:
+    """Return a calibration file by id or path, as it is.
 
     Parameters
     ----------
     name : str
-        ``"default"``, another id of ``calibrations/devices``, or a path.
+        An id of ``calibrations/devices``, or a path.
 
     Raises
     ------
     SpecError
-        If the name is not known, the file is not valid or an efficiency exceeds 1.
+        If the name is not known, the file is not valid or a parameter is out of bounds.
 
     Examples
     --------
-    >>> load_calibration().trust
+    >>> load_calibration("datasheet").trust
     'datasheet'
     """
     if name.endswith((".yaml", ".yml")):
@@ -76,35 +180,50 @@ def load_calibration(name: str = "default") -> Calibration:
     return _calibration_from(path)
 
 
-_RATIOS = {"compute_efficiency": "e_compute", "memory_efficiency": "e_memory", "link_efficiency": "e_link"}
-
-
 def _calibration_from(path: Path) -> Calibration:
     from calc.specs.schema import check_file
 
     data = read_yaml(path)
     check_file("calibration", data, path)
-    sources = sources_from(data["sources"])
-    ops = {}
-    for kind, rows in data["ops"].items():
-        facts = {
-            key: fact_from(row, sources, f"{path}: ops.{kind}.{key}")
-            for key, row in rows.items()
-            if key != "form"
-        }
-        ratios = {_RATIOS[key]: fact.value for key, fact in facts.items() if key in _RATIOS}
-        too_high = [key for key, fact in facts.items() if key in _RATIOS and not 0 < fact.value <= 1]
-        if too_high:
-            raise SpecError(
-                f"{path}: ops.{kind}.{too_high[0]}: {facts[too_high[0]].value} must be above 0 and at most 1"
-            )
-        ops[kind] = OpParameters(rows["form"], facts, facts["fixed"].value, **ratios)
-    return Calibration(
-        id=data["id"],
-        name=data["name"],
-        trust=data["trust"],
-        spread=fact_from(data["spread"], sources, f"{path}: spread").value,
-        ops=ops,
-        note=data.get("note", ""),
-        path=str(path),
+    sources = tuple(sources_from(data["sources"]).values())
+    trust, widen, ops = data["trust"], data.get("widen", 1.0), {}
+    if data.get("based_on"):
+        other = load_calibration(data["based_on"])
+        ops = {kind: {f: _widened(fit, widen, trust) for f, fit in fits.items()} for kind, fits in other.ops.items()}
+    for kind, formats in data.get("ops", {}).items():
+        fits = {fmt: _fit_from(path, kind, fmt, row, trust, sources) for fmt, row in formats.items()}
+        ops[kind] = {fmt: _widened(fit, widen, trust) for fmt, fit in fits.items()}
+    return Calibration(data["id"], data["name"], trust, ops, data.get("note", ""), str(path))
+
+
+def _widened(fit: OpFit, widen: float, trust: str) -> OpFit:
+    return replace(fit, low=fit.low**widen, high=fit.high**widen, trust=trust)
+
+
+def _fit_from(path: Path, kind: str, fmt: str, row: Mapping, trust: str, sources) -> OpFit:
+    where = f"{path}: ops.{kind}.{fmt}"
+    shape = form(row["form"])
+    given = row["parameters"]
+    expected = {parameter.name for parameter in shape.parameters}
+    if set(given) != expected:
+        wrong = ", ".join(sorted(set(given) ^ expected))
+        raise SpecError(f"{where}: parameters of {shape.name} are {', '.join(sorted(expected))}; differing: {wrong}")
+    for parameter in shape.parameters:
+        value = given[parameter.name]
+        if not (value >= 0 and value <= parameter.high * 1.0001):
+            raise SpecError(f"{where}.{parameter.name}: {value} must be from 0 to {parameter.high:g}")
+    error = row.get("error") or {}
+    return OpFit(
+        form=shape,
+        parameters=dict(given),
+        trust=trust,
+        format=fmt,
+        low=error.get("low", 1 / 1.4),
+        high=error.get("high", 1.4),
+        range={name: (ends[0], ends[1]) for name, ends in (row.get("range") or {}).items()},
+        kernel=row.get("kernel", ""),
+        note=row.get("note", ""),
+        kind=row.get("kind", "measured"),
+        error=row.get("error"),
+        sources=sources,
     )

@@ -3,18 +3,21 @@
 The only place where a calibration meets the work.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from calc.specs.device import Device
 from calc.specs.engine import Engine
-from calc.specs.numeric import maximum
-from calc.timing.calibration import Calibration
-from calc.timing.collectives import allreduce_time_s, link_bytes_per_s
-from calc.timing.roofline import op_time_s
+from calc.specs.numeric import maximum, minimum
+from calc.timing.calibration import TRUST, Calibration, OpFit
+from calc.timing.collectives import link_bytes_per_s
+from calc.timing.forms import Ceilings
+from calc.timing.roofline import roofline_time_s
 from calc.work.op import Op
 
+#: assumed where a device's number of processors is not known
+ASSUMED_PROCESSORS = 100
 #: what can limit a step, in the words shown to people
 BOUNDS = ("memory bandwidth", "compute", "interconnect", "overhead")
 
@@ -24,7 +27,9 @@ class TimedOp:
     """Seconds of all calls of one Op in a step, and their parts.
 
     ``fixed_s`` is the launch cost, ``compute_s`` and ``memory_s`` the two sides of the
-    roofline (the longer one counts), ``link_s`` a collective's transfer. [s]
+    roofline, which overlap; ``link_s`` a collective's transfer. ``sigma`` is the spread of
+    the logarithm of measured over predicted, ``trust`` how far the calibration speaks for
+    it, ``outside`` whether a size lies beyond its fitted range. [s]
     """
 
     name: str
@@ -34,24 +39,32 @@ class TimedOp:
     memory_s: object = 0.0
     link_s: object = 0.0
     op: Op | None = None
+    fit: OpFit | None = None
+    outside: object = False
+
+    @property
+    def sigma(self) -> float:
+        """Spread of the logarithm of measured over predicted; waits and overheads inherit none."""
+        return self.fit.sigma if self.fit else 0.0
 
     def times(self, factor) -> "TimedOp":
         """Return the same row counted ``factor`` times."""
-        scaled = (
-            factor * part for part in (self.seconds, self.fixed_s, self.compute_s, self.memory_s, self.link_s)
-        )
-        return TimedOp(self.name, *scaled, op=self.op)
+        names = ("seconds", "fixed_s", "compute_s", "memory_s", "link_s")
+        return replace(self, **{name: factor * getattr(self, name) for name in names})
 
     def by_bound(self) -> dict[str, object]:
-        """Seconds by what limits them; they sum to ``seconds``."""
-        limited = maximum(self.compute_s, self.memory_s)
-        compute = np.where(np.asarray(self.compute_s) > self.memory_s, limited, 0.0)
-        rest = self.seconds - limited - self.link_s
+        """Seconds by what limits them; they sum to ``seconds``.
+
+        What compute and memory overlap to counts for the longer of the two.
+        """
+        overlapped = self.seconds - self.fixed_s - self.link_s
+        is_compute = np.asarray(self.compute_s) > self.memory_s
+        compute = np.where(is_compute, overlapped, 0.0)
         return {
-            "memory bandwidth": limited - compute,
+            "memory bandwidth": overlapped - compute,
             "compute": compute,
             "interconnect": self.link_s,
-            "overhead": rest,
+            "overhead": self.fixed_s,
         }
 
 
@@ -89,6 +102,30 @@ class Duration:
         return totals
 
     @property
+    def sigma(self):
+        """Spread of the logarithm of measured over predicted time, from the rows' spreads.
+
+        Rows of one kind of op err together, different kinds independently.
+        """
+        kinds: dict[str, object] = {}
+        for row in self.rows:
+            key = row.op.kind if row.op else row.name
+            kinds[key] = kinds.get(key, 0.0) + row.seconds * row.sigma
+        total = self.seconds
+        return np.sqrt(sum(each**2 for each in kinds.values())) / total
+
+    @property
+    def trust(self) -> str:
+        """The weakest label among operations that take a tenth of the time or more."""
+        total, found = self.seconds, "calibrated"
+        for row in self.rows:
+            if row.fit is None or not np.any(row.seconds >= 0.1 * total):
+                continue
+            label = "extrapolated" if np.any(row.outside & (row.seconds >= 0.1 * total)) else row.fit.trust
+            found = max(found, label, key=TRUST.index)
+        return found
+
+    @property
     def bound(self):
         """What most of the time is spent on; an array of names for arrays."""
         return longest(self.by_bound())
@@ -109,7 +146,11 @@ def longest(by_bound: dict[str, object]):
 
 def _summed(name: str, rows: list[TimedOp]) -> TimedOp:
     parts = ("seconds", "fixed_s", "compute_s", "memory_s", "link_s")
-    return TimedOp(name, *(sum(getattr(row, part) for row in rows) for part in parts), op=rows[0].op)
+    outside = rows[0].outside
+    for row in rows[1:]:
+        outside = outside | np.asarray(row.outside)
+    sums = (sum(getattr(row, part) for row in rows) for part in parts)
+    return TimedOp(name, *sums, op=rows[0].op, fit=rows[0].fit, outside=outside)
 
 
 def waiting(name: str, seconds) -> Duration:
@@ -140,23 +181,47 @@ def step_time(
 
 
 def timed_op(op: Op, device: Device, calibration: Calibration) -> TimedOp:
-    """Return the time of all calls of one Op."""
-    p = calibration.parameters(op.kind)
-    if p.form == "ring/1":
-        world = op.shape["world"]
-        link = link_bytes_per_s(device, world)
-        seconds = op.count * allreduce_time_s(op.comm_bytes, world, link, p.fixed_s, p.e_link)
-        fixed = op.count * p.fixed_s * (np.asarray(world) > 1)
-        return TimedOp(op.name, seconds, fixed_s=fixed, link_s=maximum(0.0, seconds - fixed), op=op)
-    peak, bandwidth = device.peak_flops_per_s(op.dtype), device.bandwidth_bytes_per_s
+    """Return the time of all calls of one Op, by the form that the calibration names.
+
+    Never faster than the dense datasheet roofline; an op without work takes no time.
+    """
+    fit = calibration.fit(op.kind, op.format)
+    if op.is_collective:
+        return _timed_collective(op, device, fit)
+    ceilings = ceilings_of(device, op.dtype)
     moved = op.bytes
-    fixed_s = p.fixed_s * (moved > 0)  # a call without work (no sequence of that phase) is not made
-    each = op_time_s(op.flops, moved, peak, bandwidth, fixed_s, p.e_compute, p.e_memory)
+    work = {**op.shape, "flops": op.flops, "bytes": moved}
+    parts = fit.form.parts(work, ceilings, fit.parameters)
+    least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s)
+    count = op.count * (moved > 0)
     return TimedOp(
         name=op.name,
-        seconds=op.count * each,
-        fixed_s=op.count * fixed_s,
-        compute_s=op.count * op.flops / (p.e_compute * peak),
-        memory_s=op.count * moved / (p.e_memory * bandwidth),
+        seconds=count * maximum(parts.seconds, least),
+        fixed_s=count * minimum(parts.fixed_s, maximum(parts.seconds, least)),
+        compute_s=count * parts.compute_s,
+        memory_s=count * parts.memory_s,
         op=op,
+        fit=fit,
+        outside=fit.is_outside(op.shape),
+    )
+
+
+def ceilings_of(device: Device, dtype: str) -> Ceilings:
+    """Return what the datasheet promises for math in a dtype; 100 processors where none is known."""
+    processors = device.processors.value if device.processors else ASSUMED_PROCESSORS
+    return Ceilings(device.peak_flops_per_s(dtype), device.bandwidth_bytes_per_s, processors)
+
+
+def _timed_collective(op: Op, device: Device, fit: OpFit) -> TimedOp:
+    world = op.shape["world"]
+    ceilings = Ceilings(link_bytes_per_s(device, world), device.bandwidth_bytes_per_s, 1)
+    parts = fit.form.parts({**op.shape, "comm_bytes": op.comm_bytes}, ceilings, fit.parameters)
+    return TimedOp(
+        name=op.name,
+        seconds=op.count * parts.seconds,
+        fixed_s=op.count * parts.fixed_s,
+        link_s=op.count * (parts.seconds - parts.fixed_s),
+        op=op,
+        fit=fit,
+        outside=fit.is_outside({**op.shape, "comm_bytes": op.comm_bytes}),
     )

@@ -8,7 +8,7 @@ from calc.work.attention import attention
 from calc.work.op import Precision
 from calc.work.parameters import weights
 from calc.work.sharding import parameters_per_device
-from calc.work.weight_bytes import bits_by_role, math_by_role
+from calc.work.weight_bytes import bits_by_role, formats_by_role, math_by_role
 
 
 def kv_cache_bytes(n_layers, n_kv_heads, d_head, seq_len, batch, dtype_bytes):
@@ -68,6 +68,10 @@ def request_tokens(prompt_tokens, output_tokens, block_tokens):
     return ceil((prompt_tokens + output_tokens) / block_tokens) * block_tokens
 
 
+#: cache formats as calibrations name them: other 16-bit formats read alike
+_KV_FORMATS = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "int8": "fp8"}
+
+
 def precision_of(model: Model, deployment: Deployment) -> Precision:
     """Return the formats a deployment runs in: bits per module class, cache, math."""
     fmt = weight_format(deployment.weight_dtype or model.checkpoint.weight_dtype)
@@ -77,6 +81,8 @@ def precision_of(model: Model, deployment: Deployment) -> Precision:
         kv_bytes=kv_bytes(deployment.kv_dtype or model.checkpoint.kv_dtype or "bf16"),
         math=fmt.math,
         math_by_role=math_by_role(model, fmt.name),
+        formats=formats_by_role(model, fmt.name),
+        kv_format=_KV_FORMATS.get(deployment.kv_dtype or model.checkpoint.kv_dtype or "bf16", "bf16"),
         activation=activation,
         activation_bytes=4.0 if activation == "fp32" else 2.0,
     )

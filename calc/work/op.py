@@ -11,6 +11,7 @@ class Op:
     ``kind`` is the key under which calibrations keep parameters: ``gemm``,
     ``prefill_attention``, ``decode_attention``, ``moe``, ``elementwise``, ``embedding``,
     ``linear_attention``, ``allreduce`` ...; ``count`` is how often the call occurs in the step.
+    ``format`` is the weight or cache format that calibrations tell apart (``bf16``, ``fp8-block``);
     ``shape`` keeps the sizes that structural timing forms need (m, n, k, ...).
     """
 
@@ -24,7 +25,13 @@ class Op:
     comm_bytes: object = 0.0
     items: object = 1.0
     count: object = 1
+    format: str = "bf16"
     shape: Mapping = field(default_factory=dict)
+
+    @property
+    def is_collective(self) -> bool:
+        """Whether devices exchange data in it."""
+        return "world" in self.shape
 
     @property
     def bytes(self):
@@ -73,10 +80,17 @@ class Precision:
     activation_bytes: float = 2.0
     #: where module classes differ in it: what their matrix products run in
     math_by_role: Mapping[str, str] = field(default_factory=dict)
+    #: weight format of each module class, and of the cache: what calibrations tell apart
+    formats: Mapping[str, str] = field(default_factory=dict)
+    kv_format: str = "bf16"
 
     def weight_bytes(self, role: str, parameters):
         """Bytes of so many parameters of a module class. [byte]"""
         return parameters * self.bits[role] / 8
+
+    def format_of(self, role: str) -> str:
+        """Weight format of a module class, ``bf16`` where none is named."""
+        return self.formats.get(role, "bf16")
 
     def math_dtype(self, role: str) -> str:
         """Dtype of the matrix product with weights of a module class."""
@@ -104,6 +118,7 @@ def gemm(name: str, role: str, m, n, k, precision: Precision, copies=1) -> Op:
         flops=2.0 * m * n * k * copies,
         weight_bytes=precision.weight_bytes(role, 1.0 * n * k * copies),
         activation_bytes=width * m * (n + k) * copies,
+        format=precision.format_of(role),
         shape={"m": m, "n": n, "k": k, "copies": copies},
     )
 

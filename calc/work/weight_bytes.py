@@ -315,6 +315,15 @@ def _bits(model: Model, role: str, rows: list[Row], weight_dtype: str | None) ->
     return 8 * stored / sum(count * weight.parameters for weight, count, _ in rows)
 
 
+def formats_by_role(model: Model, weight_dtype: str | None = None) -> dict[str, str]:
+    """Return the name of the format that most parameters of each module class have."""
+    held: dict[str, dict[str, float]] = {}
+    for weight, count, fmt in stored_weights(model, weight_dtype):
+        by_name = held.setdefault(weight.role, {})
+        by_name[fmt.name] = by_name.get(fmt.name, 0) + weight.parameters * count
+    return {role: max(by_name, key=by_name.get) for role, by_name in held.items()}
+
+
 def math_by_role(model: Model, weight_dtype: str | None = None) -> dict[str, str]:
     """Return the dtype of matrix products with the weights of each quantised module class.
 
@@ -333,6 +342,6 @@ def math_by_role(model: Model, weight_dtype: str | None = None) -> dict[str, str
 
 
 __all__ = [
-    "attention", "bits_by_role", "bytes_by_role", "checkpoint_bytes", "engine_extra_bytes", "loaded_bytes",
+    "attention", "bits_by_role", "bytes_by_role", "checkpoint_bytes", "engine_extra_bytes", "formats_by_role", "loaded_bytes",
     "math_by_role", "padded_expert_bytes", "rope_table_bytes", "shard_shape", "stored_weights", "weight_bytes",
 ]  # fmt: skip

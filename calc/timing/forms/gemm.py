@@ -1,6 +1,6 @@
 """``gemm/1``: matrix products by tiles and waves, with the traffic of activation quantisation."""
 
-from calc.specs.numeric import ceil, minimum
+from calc.specs.numeric import ceil, log2, minimum
 from calc.timing.forms.base import COMPUTE, FIXED, MEMORY, OVERLAP, Ceilings, Form, Parameter, Parts, overlap
 
 #: output tiles (rows, columns) that kernels choose from
@@ -11,6 +11,14 @@ def tiled_flops_time_s(m, n, k, copies, rate_flops_per_s, processors, tile_loss)
     """Time of the fastest tiling: whole tiles, in whole waves over the processors. [s]
 
     A tile of ``tm x tn`` runs at ``(tm tn / 32768) ** tile_loss`` of the rate.
+
+    Examples
+    --------
+    One row more than a tile holds takes two tiles:
+
+    >>> one, two = (tiled_flops_time_s(m, 65536, 4096, 1, 1e15, 132, 1.0) for m in (256, 257))
+    >>> two > one
+    True
     """
     best = None
     for tm, tn in TILES:
@@ -22,30 +30,39 @@ def tiled_flops_time_s(m, n, k, copies, rate_flops_per_s, processors, tile_loss)
 
 
 def parts(work, c: Ceilings, p) -> Parts:
-    """Return the time of ``copies`` products of ``m x k`` and ``k x n``."""
+    """Return the time of ``copies`` products of ``m x k`` and ``k x n``.
+
+    Compute is a geometric mean of smooth work and whole tiles in whole waves, each with a
+    prologue of ``k_half`` inner elements; memory counts the output ``1 + write`` times; a
+    quantised product passes over its activations first. Every term grows with m, n and k.
+    """
+    m, n, k, copies = work["m"], work["n"], work["k"], work["copies"]
     rate = p["e_compute"] * c.peak_flops_per_s
-    smooth = work["flops"] / rate
-    tiled = tiled_flops_time_s(
-        work["m"], work["n"], work["k"], work["copies"], rate, c.processors, p["tile_loss"]
-    )
-    compute = smooth ** (1 - p["tile_mix"]) * tiled ** p["tile_mix"]
-    memory = work["bytes"] / (p["e_memory"] * c.bandwidth_bytes_per_s)
-    quantise = p["quantise"] * 3 * work["m"] * work["k"] * work["copies"] / c.bandwidth_bytes_per_s
-    fixed = p["fixed_s"] + p["per_k_s"] * work["k"]
+    deep = k + p["k_half"]
+    tiled = tiled_flops_time_s(m, n, deep, copies, rate, c.processors, p["tile_loss"])
+    compute = (work["flops"] / rate * deep / k) ** (1 - p["tile_mix"]) * tiled ** p["tile_mix"]
+    moved = work["bytes"] + 2 * p["write"] * m * n * copies
+    memory = moved / (p["e_memory"] * c.bandwidth_bytes_per_s)
+    quantise = 3 * p["quantise"] * m * k * copies / c.bandwidth_bytes_per_s
+    fixed = p["fixed_s"] + p["per_k_s"] * k + p["per_row_s"] * log2(1 + m)
     return Parts(fixed + overlap(compute, memory, p["overlap"]) + quantise, fixed, compute, memory + quantise)
 
 
+_COMMON = (
+    FIXED,
+    COMPUTE,
+    MEMORY,
+    OVERLAP,
+    Parameter("tile_loss", 0.05, 1e-3, 1.0, "1", "exponent by which small tiles are slower"),
+    Parameter("tile_mix", 0.5, 1e-2, 1.0, "1", "weight of whole tiles and waves against smooth work"),
+    Parameter("k_half", 50.0, 0.1, 3000.0, "1", "inner elements that a prologue is worth"),
+    Parameter("write", 0.5, 1e-3, 5.0, "1", "extra cost of a byte written, in bytes"),
+    Parameter("per_k_s", 1e-11, 1e-13, 1e-9, "s", "latency per inner element"),
+    Parameter("per_row_s", 1e-8, 1e-9, 1e-5, "s", "latency per doubling of the rows"),
+)
+
 GEMM = Form(
     "gemm/1",
-    (
-        FIXED,
-        COMPUTE,
-        MEMORY,
-        OVERLAP,
-        Parameter("tile_loss", 0.05, 1e-3, 1.0, "1", "exponent by which small tiles are slower"),
-        Parameter("tile_mix", 0.5, 1e-2, 1.0, "1", "weight of whole tiles and waves against smooth work"),
-        Parameter("quantise", 0.1, 1e-3, 30.0, "1", "passes of 3 bytes per activation, over bandwidth"),
-        Parameter("per_k_s", 1e-11, 1e-13, 1e-9, "s", "latency per element of the inner dimension"),
-    ),
+    (*_COMMON, Parameter("quantise", 0.1, 1e-3, 30.0, "1", "passes of 3 bytes per activation, at bandwidth")),
     parts,
 )

@@ -1,0 +1,30 @@
+"""The forms by name, and which one each kind of op is fitted with."""
+
+from calc.specs.errors import unknown_name
+from calc.timing.forms.base import Ceilings, Form, Parameter, Parts, overlap
+from calc.timing.forms.gemm import GEMM
+from calc.timing.forms.ring import RING
+from calc.timing.forms.roofline import ROOFLINE
+
+__all__ = ["FORMS", "Ceilings", "Form", "Parameter", "Parts", "form", "overlap"]
+
+#: every form by its versioned name
+FORMS: dict[str, Form] = {each.name: each for each in (ROOFLINE, RING, GEMM)}
+
+
+def form(name: str) -> Form:
+    """Return a form by its versioned name.
+
+    Raises
+    ------
+    SpecError
+        If there is none: parameters of another version are never read by a newer formula.
+
+    Examples
+    --------
+    >>> form("roofline/1").parameters[0].name
+    'fixed_s'
+    """
+    if name not in FORMS:
+        raise unknown_name("form", name, FORMS)
+    return FORMS[name]
