@@ -1,12 +1,58 @@
-"""Time of collectives between devices: bytes over the link that the topology offers."""
+"""Time of collectives between devices: bytes over the link that the topology offers.
+
+Payloads are those of one device: the tensor that is summed (all-reduce, reduce-scatter), the
+one that results (all-gather), or all that a device sends, its own share included (all-to-all).
+"""
 
 from calc.specs.device import Device
-from calc.specs.numeric import maximum, minimum, where
+from calc.specs.numeric import log2, maximum, minimum, where
 
 #: taken where no figure for a device's network is known: 400 Gb/s per device, one direction
 ASSUMED_NETWORK_BYTES_PER_S = 50e9
 #: taken where neither link nor host link is known: PCIe 4.0 x16, one direction
 ASSUMED_HOST_LINK_BYTES_PER_S = 31.5e9
+#: devices of a torus from which all its axes close into rings: 4x4x4 in 3D, 16x16 in 2D
+WRAPPED_FROM = {2: 256, 3: 64}
+
+
+def moved_share(world):
+    """Share of a payload that leaves a device for ``world - 1`` others. [1]
+
+    Examples
+    --------
+    >>> moved_share(8)
+    0.875
+    """
+    return (world - 1) / world
+
+
+def ring_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link, rounds):
+    r"""Time of a collective that goes ``rounds`` times round a ring.
+
+    .. math::  t = t_0 + r \frac{w - 1}{w} \frac{n}{e W_{link}}
+
+    Parameters
+    ----------
+    payload_bytes : number or array
+        Bytes of the tensor on one device. [byte]
+    world : number or array
+        Devices that take part; 1 takes no time.
+    link_bytes_per_s : number or array
+        Bandwidth of one device's link, one direction. [byte/s]
+    fixed_s : number or array
+        Fixed cost of a call. [s]
+    e_link : number or array
+        Share of the link a ring reaches. [1]
+    rounds : number or array
+        2 for all-reduce (reduce-scatter, then all-gather), 1 for the others.
+
+    Examples
+    --------
+    >>> print(f"{1e6 * ring_time_s(16 * 2**20, 8, 450e9, 7e-6, 0.8, 1):.0f} us")
+    48 us
+    """
+    moved = rounds * moved_share(world) * payload_bytes
+    return where(world > 1, fixed_s + moved / (e_link * link_bytes_per_s), 0.0)
 
 
 def allreduce_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link):
@@ -47,16 +93,173 @@ def allreduce_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link):
     return where(world > 1, fixed_s + moved / (e_link * link_bytes_per_s), 0.0)
 
 
-def link_bytes_per_s(device: Device, world):
+def mesh_bytes_per_s(per_peer_bytes_per_s, world):
+    """Bandwidth to ``world - 1`` peers with one link to each. [byte/s]
+
+    References
+    ----------
+    .. [1] S. Bekman, ml-engineering, network: an MI300X has 64 GB/s to each of 7 peers; all-reduce
+       reached 47.7 GB/s between 2 and 312.9 between 8 (rings over 64 and 448 GB/s).
+
+    Examples
+    --------
+    >>> mesh_bytes_per_s(64e9, 2) / 1e9, mesh_bytes_per_s(64e9, 8) / 1e9
+    (64.0, 448.0)
+    """
+    return per_peer_bytes_per_s * maximum(1, world - 1)
+
+
+def torus_bytes_per_s(per_link_bytes_per_s, dimensions, world, all_to_all=False):
+    """Bandwidth of one device of a torus slice, as cubic as its size allows. [byte/s]
+
+    A slice too small to close its axes into rings uses one link an axis, a closed one both.
+    Data for all others crosses the middle of each axis: the longer the axis, the less.
+
+    Parameters
+    ----------
+    per_link_bytes_per_s : number or array
+        One link, one direction; a device has two for each dimension. [byte/s]
+    dimensions : int
+        2 or 3.
+    world : number or array
+        Devices in the slice.
+    all_to_all : bool
+        Whether each device sends other data to each, instead of the same data round a ring.
+
+    Notes
+    -----
+    Slices of other shapes, and axes that close before all do, are ignored.
+
+    References
+    ----------
+    .. [1] J. Austin et al., "How to Scale Your Model", tpus.md (slices without wrap-around below
+       4x4x4 and 16x16) and sharding.md (all-to-all costs a quarter of an all-gather on a ring).
+
+    Examples
+    --------
+    TPU v5p, three dimensions of 100 GB/s links:
+
+    >>> [torus_bytes_per_s(100e9, 3, world) / 1e9 for world in (2, 4, 8, 64)]
+    [100.0, 200.0, 300.0, 600.0]
+    """
+    axes = minimum(dimensions, maximum(1.0, log2(world)))
+    closed = where(world >= WRAPPED_FROM[dimensions], 2.0, 1.0)
+    ring = axes * closed * per_link_bytes_per_s
+    if not all_to_all:
+        return ring
+    side = maximum(2.0, world ** (1 / axes))
+    return minimum(ring, 4 * closed * per_link_bytes_per_s / side)
+
+
+def _inside_bytes_per_s(device: Device, world, all_to_all):
+    """Bandwidth of one device to ``world - 1`` others in its link's domain. [byte/s]"""
+    link = device.link
+    total = link.bandwidth.value if link.bandwidth else _host_bytes_per_s(device)
+    if link.per_peer is None:
+        return total
+    if link.topology == "torus":
+        dimensions = maximum(2, minimum(3, round(total / link.per_peer.value / 2)))
+        return minimum(total, torus_bytes_per_s(link.per_peer.value, dimensions, world, all_to_all))
+    return minimum(total, mesh_bytes_per_s(link.per_peer.value, world))
+
+
+def _host_bytes_per_s(device: Device) -> float:
+    return device.host_link.value if device.host_link else ASSUMED_HOST_LINK_BYTES_PER_S
+
+
+def two_tier_bytes_per_s(world, domain, inside_bytes_per_s, outside_bytes_per_s, all_to_all=False):
+    r"""Bandwidth as if of one flat ring, where devices outside a domain are farther away. [byte/s]
+
+    Collectives run inside each of the ``k = world / domain`` domains and, between devices
+    of the same place in theirs, across; both at the same time:
+
+    .. math::  W = \frac{(w - 1) / w}{\max\left(\frac{d - 1}{d W_{in}},
+               \frac{k - 1}{k \, d \, W_{out}}\right)}
+
+    With all-to-all a device sends ``w - d`` of ``w`` parts outside, by itself.
+
+    References
+    ----------
+    .. [1] S. Bekman, ml-engineering, network: all-reduce of 4 GiB over 4 nodes of 8 H200 with
+       50 GB/s of network each reached 364.9 GB/s, as inside one node without NVLS (365.6).
+    .. [2] DeepEP README: dispatch over 16 GPUs in 2 nodes is limited to 43 of 50 GB/s.
+
+    Examples
+    --------
+    >>> print(f"{two_tier_bytes_per_s(32, 8, 450e9, 50e9) / 1e9:.0f} GB/s")
+    498 GB/s
+    >>> print(f"{two_tier_bytes_per_s(16, 8, 450e9, 50e9, all_to_all=True) / 1e9:.0f} GB/s")
+    94 GB/s
+    """
+    near = minimum(world, domain)
+    domains = world / near
+    if all_to_all:
+        within = (near - 1) / world / inside_bytes_per_s
+        slowest = maximum(within, (world - near) / world / outside_bytes_per_s)
+    else:
+        across = (domains - 1) / world / outside_bytes_per_s
+        slowest = maximum((near - 1) / near / inside_bytes_per_s, across)
+    tiny = 1e-30  # one device alone moves nothing
+    return where(world > near, moved_share(world) / maximum(slowest, tiny), inside_bytes_per_s)
+
+
+def link_bytes_per_s(device: Device, world, all_to_all=False):
     """Bandwidth one device has towards ``world - 1`` others, one direction. [byte/s]
 
-    Inside the link's domain: the link, or on a full mesh at most ``per_peer`` times the
-    peers taking part (MI300X: 64 GB/s to one peer). Without a link: the host link. Beyond
-    the domain: the network.
+    Inside the link's domain: the link; on a full mesh one link for each peer taking part; on
+    a torus the links of the slice's axes; without a link the host link. Beyond the domain
+    the slower tier counts too: the host link inside a node, the network between nodes.
     """
-    host = device.host_link.value if device.host_link else ASSUMED_HOST_LINK_BYTES_PER_S
-    inside = device.link.bandwidth.value if device.link.bandwidth else host
-    if device.link.per_peer is not None:
-        inside = minimum(inside, device.link.per_peer.value * maximum(1, world - 1))
+    domain = device.link.domain
+    inside = _inside_bytes_per_s(device, minimum(world, domain), all_to_all)
     network = device.network.value if device.network else ASSUMED_NETWORK_BYTES_PER_S
-    return where(world <= device.link.domain, inside, minimum(inside, network))
+    if device.host_link:
+        network = min(network, device.host_link.value)
+    outside = where(world <= device.devices_per_node, _host_bytes_per_s(device), network)
+    return two_tier_bytes_per_s(world, domain, inside, outside, all_to_all)
+
+
+def ring_parameters(device: Device, world) -> dict[str, object]:
+    """Fixed cost and share of the link that a ring reaches where nothing was measured.
+
+    Examples
+    --------
+    >>> from calc.specs.device import load_device
+    >>> p = ring_parameters(load_device("mi300x"), 8)
+    >>> print(f"{1e6 * p['fixed_s']:.1f} us, {p['e_link']:.2f} of the link")
+    17.2 us, 0.72 of the link
+
+    Notes
+    -----
+    NCCL all-reduce of a few bytes takes 6, 10, 16 us on 2, 4, 8 H100 (10, 15, 23 on A100, 6, 12,
+    22 on L40S over PCIe): a constant and a step for each further device. Across nodes 5 us for
+    each doubling is assumed. Large payloads reach .68 to .81 of NVLink, .70 to .75 of a full
+    mesh (MI300X); .85 of a torus is assumed. Devices on PCIe share the host: of its link 2
+    reach .56 to .67, 4 .16 to .65, 8 .04 to .36 (L40S to RTX PRO 6000); half at each doubling
+    is taken.
+
+    References
+    ----------
+    .. [1] NVIDIA AIConfigurator measured tables, commit 095f58a (Apache-2.0).
+    .. [2] S. Bekman, ml-engineering, network (MI300X).
+    """
+    near = minimum(world, maximum(device.link.domain, device.devices_per_node))
+    fixed = 4.5e-6 + 1.8e-6 * (near - 1) + 5e-6 * log2(maximum(1.0, world / near))
+    shared = 0.6 * 2 / maximum(2, near)
+    share = {"switch": 0.75, "mesh": 0.72, "torus": 0.85, "bridge": 0.75}.get(device.link.topology, shared)
+    if device.link.topology == "bridge":
+        share = where(world > device.link.domain, shared, share)
+    return {"fixed_s": fixed, "e_link": share}
+
+
+def expert_ranks(top_k, world):
+    r"""Expected devices that one token visits, its experts spread evenly over ``world``.
+
+    .. math::  w \, (1 - (1 - 1/w)^k)
+
+    Examples
+    --------
+    >>> print(f"{expert_ranks(8, 8):.2f} of 8")
+    5.25 of 8
+    """
+    return world * (1 - (1 - 1 / world) ** top_k)

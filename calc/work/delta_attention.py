@@ -79,7 +79,7 @@ class KimiDeltaAttention:
         """Operations of one layer in one step on one device."""
         tokens, heads = step_tokens(groups), self.n_heads / tp
         inner = heads * self.d_head
-        mixed, wide = 3 * tokens * inner, 3 * inner + heads + self.d_head
+        wide = 3 * inner + heads + self.d_head
         narrow = [gemm("linear_attention.decay_b_proj", "attention", tokens, inner, self.d_head, precision)]
         if self.full_rank_gate:
             wide = wide + inner
@@ -88,12 +88,10 @@ class KimiDeltaAttention:
             narrow.append(
                 gemm("linear_attention.gate_b_proj", "attention", tokens, inner, self.d_head, precision)
             )
-        delta = self._delta
         return [
             gemm("linear_attention.in_proj", "attention", tokens, wide, self.d_model, precision),
             *narrow,
-            elementwise("linear_attention.conv", mixed, mixed, precision, flops=2.0 * mixed * self.d_conv),
-            *[delta.core(group, heads, tp, precision) for group in groups],
+            *[op for group in groups for op in self._delta.core(group, tp, precision)],
             elementwise("linear_attention.gated_norm", 2 * tokens * inner, tokens * inner, precision),
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, inner, precision),
         ]

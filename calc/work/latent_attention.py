@@ -3,12 +3,75 @@
 The class has the three methods of ``calc.work.attention``, which registers it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from calc.specs.model import Weight
 from calc.specs.numeric import minimum
 from calc.work.causal import causal_pairs, step_tokens
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
+
+
+def math_dtype(precision: Precision) -> str:
+    """Dtype of attention's products: 8 bits where the cache has them, else that of activations."""
+    return "fp8" if precision.kv_bytes <= 1 else precision.activation
+
+
+def absorbed(name: str, tokens, n, k, heads, precision: Precision) -> Op:
+    """Return the Op of one product for each head, by which decode absorbs keys' or values' expansion."""
+    return replace(gemm(name, "attention", tokens, n, k, precision, heads), kind="bmm")
+
+
+def decode_core(name: str, group: Sequences, seen, heads, rank, d_rope, precision: Precision) -> Op:
+    """Return the Op of absorbed queries over ``seen`` latents of each sequence.
+
+    Scores take ``rank + d_rope`` products a pair and head, values ``rank``. The latents are
+    read once for all heads, the new ones written.
+    """
+    latent, tokens = rank + d_rope, group.tokens
+    cache_bytes = group.n_sequences * (seen + group.new_tokens) * latent * precision.kv_bytes
+    return Op(
+        name=name,
+        kind="decode_mla",
+        dtype=math_dtype(precision),
+        format=precision.kv_format,
+        flops=2.0 * tokens * heads * seen * (latent + rank),
+        cache_bytes=cache_bytes,
+        activation_bytes=precision.activation_bytes * tokens * heads * (latent + rank),
+        items=group.n_sequences,
+        shape={
+            "batch": group.n_sequences, "past": group.past_tokens, "heads": heads, "seen": seen,
+            "rows": heads * group.new_tokens, "cache_bytes": cache_bytes,
+        },
+    )  # fmt: skip
+
+
+def prefill_core(
+    name: str, group: Sequences, heads, rank, sizes: tuple, precision: Precision, limit=None
+) -> Op:
+    """Return the Op of causal attention over keys and values expanded from the latents.
+
+    ``sizes`` are ``(d_nope, d_rope, d_value)`` of a head; a sparse indexer lets each query see
+    at most ``limit`` keys. The expanded tensors are read, the latents read and written.
+    """
+    d_nope, d_rope, d_value = sizes
+    d_key, new, past = d_nope + d_rope, group.new_tokens, group.past_tokens
+    expanded = group.n_sequences * (past + new) * heads * (d_nope + d_value)
+    latents = group.n_sequences * (past + 2 * new) * (rank + d_rope)
+    shape = {
+        "batch": group.n_sequences, "new": new, "past": past, "heads": heads, "d_key": d_key,
+        "d_value": d_value,
+    }  # fmt: skip
+    return Op(
+        name=name,
+        kind="prefill_mla",
+        dtype=math_dtype(precision),
+        format=precision.kv_format,
+        flops=2.0 * group.n_sequences * heads * causal_pairs(new, past, limit) * (d_key + d_value),
+        cache_bytes=latents * precision.kv_bytes,
+        activation_bytes=precision.activation_bytes * (group.tokens * heads * (d_key + d_value) + expanded),
+        items=group.n_sequences * heads,
+        shape=shape if limit is None else {**shape, "limit": limit},
+    )
 
 
 @dataclass(frozen=True)
@@ -141,44 +204,21 @@ class LatentAttention:
 
     def _decode(self, group: Sequences, heads, precision: Precision) -> list[Op]:
         seen = self._attended(group.past_tokens + group.new_tokens)
-        latent, rank, tokens = self.kv_lora_rank + self.d_rope, self.kv_lora_rank, group.tokens
+        rank, tokens = self.kv_lora_rank, group.tokens
         return [
-            gemm("attention.absorb_query", "attention", tokens, rank, self.d_nope, precision, heads),
-            Op(
-                name="attention.decode",
-                kind="decode_mla",
-                dtype=precision.activation,
-                flops=2.0 * tokens * heads * seen * (latent + rank),
-                cache_bytes=group.n_sequences * (seen + group.new_tokens) * latent * precision.kv_bytes,
-                activation_bytes=precision.activation_bytes * tokens * heads * (latent + rank),
-                items=group.n_sequences,
-                shape={"batch": group.n_sequences, "past": group.past_tokens, "heads": heads},
-            ),
-            gemm("attention.absorb_value", "attention", tokens, self.d_value, rank, precision, heads),
+            absorbed("attention.absorb_query", tokens, rank, self.d_nope, heads, precision),
+            decode_core("attention.decode", group, seen, heads, rank, self.d_rope, precision),
+            absorbed("attention.absorb_value", tokens, self.d_value, rank, heads, precision),
         ]
 
     def _prefill(self, group: Sequences, heads, precision: Precision) -> list[Op]:
-        d_key = self.d_nope + self.d_rope
-        context = group.past_tokens + group.new_tokens
-        pairs = causal_pairs(group.new_tokens, group.past_tokens, self.index_topk or None)
-        latent = self.kv_lora_rank + self.d_rope
-        expanded = heads * (self.d_nope + self.d_value)
-        rows = group.n_sequences * context
+        context, rank = group.past_tokens + group.new_tokens, self.kv_lora_rank
+        rows, expanded = group.n_sequences * context, heads * (self.d_nope + self.d_value)
         return [
-            gemm("attention.kv_b_proj", "attention", rows, expanded, self.kv_lora_rank, precision),
-            Op(
-                name="attention.prefill",
-                kind="prefill_mla",
-                dtype=precision.activation,
-                flops=2.0 * group.n_sequences * heads * pairs * (d_key + self.d_value),
-                cache_bytes=group.n_sequences * (context + group.new_tokens) * latent * precision.kv_bytes,
-                activation_bytes=precision.activation_bytes
-                * (group.tokens * heads * (d_key + self.d_value) + rows * expanded),
-                items=group.n_sequences * heads,
-                shape={
-                    "batch": group.n_sequences, "new": group.new_tokens,
-                    "past": group.past_tokens, "heads": heads,
-                },
+            gemm("attention.kv_b_proj", "attention", rows, expanded, rank, precision),
+            prefill_core(
+                "attention.prefill", group, heads, rank, (self.d_nope, self.d_rope, self.d_value), precision,
+                self.index_topk or None,
             ),
         ]  # fmt: skip
 

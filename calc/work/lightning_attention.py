@@ -9,7 +9,7 @@ from typing import ClassVar
 from calc.specs.model import Weight
 from calc.specs.numeric import ceil
 from calc.work.causal import heads_per_device, step_tokens
-from calc.work.linear_attention import STATE_BYTES
+from calc.work.linear_kernels import STATE_BYTES
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 BLOCK = 256  # tokens that a prefill kernel works on at once

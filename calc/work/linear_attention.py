@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from calc.specs.model import Weight
-from calc.specs.numeric import ceil, maximum
+from calc.specs.numeric import maximum
 from calc.work.causal import step_tokens
+from calc.work.linear_kernels import CONV_BYTES, STATE_BYTES, chunk_scan, convolution, recurrent_update
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
-
-STATE_BYTES = 4  # engines and transformers keep recurrent states in fp32
-CONV_BYTES = 2  # and the tail of the short convolution in 16 bits, whatever the cache dtype
-CHUNK = 64  # tokens that a prefill kernel works on at once (flash-linear-attention)
 
 
 @dataclass(frozen=True)
@@ -86,40 +83,29 @@ class GatedDeltaNet:
         key_heads, heads = self._heads(tp)
         values = heads * self.d_value
         conv = 2 * key_heads * self.d_key + values
-        mixed = tokens * conv
         return [
             gemm("linear_attention.in_proj", "attention", tokens, conv + values, self.d_model, precision),
             gemm("linear_attention.ba_proj", "attention", tokens, 2 * heads, self.d_model, precision),
-            elementwise("linear_attention.conv", mixed, mixed, precision, flops=2.0 * mixed * self.d_conv),
-            *[self.core(group, heads, tp, precision) for group in groups],
+            *[op for group in groups for op in self.core(group, tp, precision)],
             elementwise("linear_attention.gated_norm", 2 * tokens * values, tokens * values, precision),
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, values, precision),
         ]
 
-    def core(self, group: Sequences, heads, tp, precision: Precision) -> Op:
-        """Return the update of the states and the read-out of one group of sequences.
+    def core(self, group: Sequences, tp, precision: Precision) -> tuple[Op, Op]:
+        """Return convolution and delta rule of one group of sequences.
 
-        A decode step reads and writes each state once. Prefill runs in chunks: products
-        inside a chunk grow with its length, and the state after each chunk passes through
-        memory in 16 bits.
+        A decode step reads and writes each state once; prefill runs in chunks.
         """
-        state = self.d_key * self.d_value
-        per_token, through_memory = 7.0 * state, 0.0  # decay, read by key, update, read by query
-        if group.phase != "decode":
-            inside = 3 * self.d_key + 2 * self.d_value
-            per_token = 6.0 * state + 2.0 * CHUNK * inside + CHUNK**2
-            through_memory = 2.0 * group.n_sequences * ceil(group.new_tokens / CHUNK) * heads * state
-        width = 2 * self.d_key + 2 * self.d_value
-        return Op(
-            name=f"linear_attention.{group.phase}",
-            kind="linear_attention",
-            dtype=precision.activation,
-            flops=group.tokens * heads * per_token,
-            cache_bytes=2.0 * group.n_sequences * self.cache_bytes(0, CONV_BYTES, tp),
-            activation_bytes=precision.activation_bytes * (group.tokens * heads * width + through_memory),
-            items=group.n_sequences * heads,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "heads": heads,
-                "d_key": self.d_key, "d_value": self.d_value,
-            },
+        key_heads, heads = self._heads(tp)
+        channels = 2 * key_heads * self.d_key + heads * self.d_value
+        rule = recurrent_update if group.phase == "decode" else chunk_scan
+        sizes = (group.n_sequences, group.new_tokens)
+        return (
+            convolution(
+                f"linear_attention.conv_{group.phase}", group.phase, *sizes, channels, self.d_conv, precision
+            ),
+            rule(
+                f"linear_attention.{group.phase}", *sizes, key_heads, heads, self.d_key, self.d_value,
+                precision,
+            ),
         )  # fmt: skip

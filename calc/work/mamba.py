@@ -11,8 +11,19 @@ from typing import ClassVar
 from calc.specs.model import Weight
 from calc.specs.numeric import ceil
 from calc.work.causal import heads_per_device, step_tokens
-from calc.work.linear_attention import CONV_BYTES, STATE_BYTES
+from calc.work.linear_kernels import CONV_BYTES, STATE_BYTES, convolution
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
+
+
+def _convolutions(groups: tuple[Sequences, ...], channels, d_conv, precision: Precision) -> list[Op]:
+    """Return the short convolution of each group of sequences."""
+    return [
+        convolution(
+            f"mamba.conv_{group.phase}", group.phase, group.n_sequences, group.new_tokens, channels, d_conv,
+            precision,
+        )
+        for group in groups
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,17 +88,16 @@ class Mamba1:
     def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
         """Operations of one layer in one step on one device."""
         tokens, inner = step_tokens(groups), self.d_inner / tp
-        mixed = tokens * inner
         return [
             gemm("mamba.in_proj", "attention", tokens, 2 * inner, self.d_model, precision),
-            elementwise("mamba.conv", mixed, mixed, precision, flops=2.0 * mixed * self.d_conv),
+            *_convolutions(groups, inner, self.d_conv, precision),
             gemm("mamba.x_proj", "attention", tokens, self._selected, inner, precision),
             gemm("mamba.dt_proj", "attention", tokens, inner, self.dt_rank, precision),
-            *[self._core(group, inner, tp, precision) for group in groups],
+            *[self._core(group, inner, precision) for group in groups],
             gemm("mamba.out_proj", "attention", tokens, self.d_model, inner, precision),
         ]
 
-    def _core(self, group: Sequences, inner, tp, precision: Precision) -> Op:
+    def _core(self, group: Sequences, inner, precision: Precision) -> Op:
         """Return the scan: 7 flops per state element and token, the state in memory once.
 
         Two for the decay (product and exponential), one for the input, two for the update, two
@@ -99,7 +109,7 @@ class Mamba1:
             kind="linear_attention",
             dtype=precision.activation,
             flops=7.0 * group.tokens * inner * self.d_state,
-            cache_bytes=2.0 * group.n_sequences * self.cache_bytes(0, 2, tp),
+            cache_bytes=2.0 * STATE_BYTES * group.n_sequences * inner * self.d_state,
             activation_bytes=precision.activation_bytes * moved,
             items=group.n_sequences * inner / 64,
             shape={
@@ -183,11 +193,10 @@ class Mamba2:
         """Operations of one layer in one step on one device."""
         tokens, heads = step_tokens(groups), self.n_heads / tp
         values, shared = heads * self.d_head, self._widths(tp)[1]
-        mixed = tokens * (values + shared)
         out = 2 * values + shared + heads
         return [
             gemm("mamba.in_proj", "attention", tokens, out, self.d_model, precision),
-            elementwise("mamba.conv", mixed, mixed, precision, flops=2.0 * mixed * self.d_conv),
+            *_convolutions(groups, values + shared, self.d_conv, precision),
             *[self._core(group, heads, tp, precision) for group in groups],
             elementwise("mamba.gated_norm", 2 * tokens * values, tokens * values, precision),
             gemm("mamba.out_proj", "attention", tokens, self.d_model, values, precision),
@@ -213,7 +222,7 @@ class Mamba2:
             kind="linear_attention",
             dtype=precision.activation,
             flops=group.tokens * flops,
-            cache_bytes=2.0 * group.n_sequences * self.cache_bytes(0, 2, tp),
+            cache_bytes=2.0 * STATE_BYTES * group.n_sequences * heads * state,
             activation_bytes=precision.activation_bytes * moved,
             items=group.n_sequences * heads,
             shape={

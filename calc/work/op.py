@@ -136,11 +136,11 @@ def elementwise(name: str, elements_read, elements_written, precision: Precision
 
 
 def allreduce(name: str, elements, world, precision: Precision) -> Op:
-    """Return the Op of summing activations over ``world`` devices. [byte in comm_bytes]"""
+    """Return the Op of summing activations over ``world`` devices; the payload goes round twice."""
     return Op(
         name=name,
         kind="allreduce",
         dtype=precision.activation,
         comm_bytes=precision.activation_bytes * elements,
-        shape={"world": world},
+        shape={"world": world, "rounds": 2},
     )

@@ -1,14 +1,15 @@
 """``ring/1``: a collective as a ring over the link that the topology offers; for what was never measured."""
 
 from calc.specs.numeric import where
-from calc.timing.collectives import allreduce_time_s
+from calc.timing.collectives import ring_time_s
 from calc.timing.forms.base import FIXED, Ceilings, Form, Parameter, Parts
 
 
 def parts(work, c: Ceilings, p) -> Parts:
-    """Return the time of one all-reduce; ``c.peak_flops_per_s`` is the link here. [byte/s]"""
+    """Return the time of one collective; ``c.peak_flops_per_s`` is the link here. [byte/s]"""
     world = work["world"]
-    seconds = allreduce_time_s(work["comm_bytes"], world, c.peak_flops_per_s, p["fixed_s"], p["e_link"])
+    link, rounds = c.peak_flops_per_s, work["rounds"]
+    seconds = ring_time_s(work["comm_bytes"], world, link, p["fixed_s"], p["e_link"], rounds)
     return Parts(seconds, where(world > 1, p["fixed_s"], 0.0), 0.0, 0.0)
 
 

@@ -1,0 +1,40 @@
+"""Linear attention: rows with batch, seq, heads, kv_heads (of keys), head_dim of one rank."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from calc.work.linear_kernels import chunk_scan, convolution, recurrent_update
+from calc.work.op import Op, Precision
+
+#: width of the short convolution, and key width of a head, in Qwen3-Next and Nemotron-H alike
+D_CONV, D_KEY = 4, 128
+#: groups of B and C, and state per channel, in Nemotron-H: its tables do not name them
+N_GROUPS, D_STATE = 8, 128
+_PRECISION = Precision(bits={}, kv_bytes=2, math="bf16")
+#: start of a kernel's name -> function that counts its work
+_RULES = {"fused_recurrent": recurrent_update, "chunk": chunk_scan}
+
+
+def conv_channels(rows: Mapping):
+    """Channels of the convolution: queries, keys and values; values, B and C without key heads.
+
+    Examples
+    --------
+    >>> row = {"heads": np.array([32.0]), "kv_heads": np.array([16.0]), "head_dim": np.array([128.0])}
+    >>> conv_channels(row).tolist()
+    [8192.0]
+    """
+    key_heads, values = rows["kv_heads"], rows["heads"] * rows["head_dim"]
+    return values + np.where(np.isnan(key_heads), 2 * N_GROUPS * D_STATE, 2 * D_KEY * key_heads)
+
+
+def linear_op(rows: Mapping) -> Op:
+    """Return the Op of rows of one kernel."""
+    kernel, batch, new = str(rows["kernel"][0]), rows["batch"], rows["seq"]
+    if kernel.startswith("causal_conv1d"):
+        phase = "decode" if kernel.endswith("update") else "prefill"
+        return convolution(kernel, phase, batch, new, conv_channels(rows), D_CONV, _PRECISION)
+    rule = next(rule for start, rule in _RULES.items() if kernel.startswith(start))
+    heads, key_heads, d_value = rows["heads"], rows["kv_heads"], rows["head_dim"]
+    return rule(kernel, batch, new, key_heads, heads, D_KEY, d_value, _PRECISION)
