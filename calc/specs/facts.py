@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def data_folder(*parts: str) -> Path:
     return Path(str(resources.files(".".join(parts))))
 
 
+@lru_cache
 def spec_files(*parts: str) -> dict[str, Path]:
     """Return the shipped YAML files of a folder by id (the file's name without ``.yaml``)."""
     return {path.stem: path for path in sorted(data_folder(*parts).glob("*.yaml"))}
