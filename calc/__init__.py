@@ -21,7 +21,7 @@ _HOMES = {
     "calc.specs.device": ("Device", "load_device", "device_ids"),
     "calc.specs.model": ("Model",),
     "calc.specs.model_files": ("load_model", "model_ids"),
-    "calc.specs.engine": ("load_engine", "engine_ids"),
+    "calc.specs.engine": ("load_engine", "engine_ids", "engine_of"),
     "calc.specs.quantization": ("WEIGHT_FORMATS", "KV_BYTES"),
     "calc.specs.units": (
         "parse_tokens", "parse_bytes", "parse_seconds", "format_bytes", "format_seconds", "significant",

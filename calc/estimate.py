@@ -11,7 +11,7 @@ from calc.economics.prices import device_price
 from calc.serving.batching import Service, Steps, service_of
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
-from calc.specs.engine import Engine, load_engine
+from calc.specs.engine import Engine, engine_of
 from calc.specs.errors import SpecError
 from calc.specs.model import Model
 from calc.specs.model_files import load_model
@@ -132,7 +132,7 @@ class Estimate:
 
     def ways_to_fit(self) -> list[Way]:
         """Return single changes that make it fit, least intrusive first; none when it fits."""
-        return single_changes(self.model, self.device, self.deployment, self.workload, self.engine)
+        return single_changes(self.model, self.device, self.deployment, self.workload)
 
     def fit_sentence(self) -> str:
         """Return in words whether it fits, what is needed and what would fit; not for arrays."""
@@ -192,7 +192,7 @@ def memory(
     model, device = load_model(model), load_device(device)
     deployment, workload = deployment or Deployment(), workload or Workload()
     check_tp(model, deployment.tp)
-    engine = load_engine(deployment.engine, deployment.engine_version)
+    engine = engine_of(deployment, device)
     return memory_of(model, device, deployment, workload, engine)
 
 
@@ -218,8 +218,7 @@ def ways_to_fit(
     model, device = load_model(model), load_device(device)
     deployment, workload = deployment or Deployment(), workload or Workload()
     check_tp(model, deployment.tp)
-    engine = load_engine(deployment.engine, deployment.engine_version)
-    return single_changes(model, device, deployment, workload, engine)
+    return single_changes(model, device, deployment, workload)
 
 
 def _check_timed(deployment: Deployment, workload: Workload) -> None:
@@ -287,7 +286,7 @@ def estimate(
     deployment, workload = deployment or Deployment(), workload or Workload()
     _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
-    engine = load_engine(deployment.engine, deployment.engine_version)
+    engine = engine_of(deployment, device)
     if not isinstance(calibration, Calibration):
         calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)

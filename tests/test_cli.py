@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-import calc
 from calc.cli import main
 
 SCENARIO = ["--model", "llama-3.1-70b", "--device", "h100-sxm"]
@@ -189,9 +188,10 @@ def test_a_whole_process_answers_in_under_a_second_on_a_quiet_machine():
     assert min(times) < 1.0
 
 
-def test_validate_says_plainly_that_it_is_not_there_yet(capsys):
-    if calc.__version__ != "0.1.0":
-        pytest.skip("the validator ships later than 0.1.0")
-    code, _, err = run(capsys, "validate", "run")
+def test_validate_is_handed_to_the_validator_with_its_exit_code(capfd):
+    code, _, err = run(capfd, "validate", "run")
     assert code == 2
-    assert "validate is not part of this release" in err
+    assert err == "validate: run is not part of this release yet\n"
+    code, out, _ = run(capfd, "validate")
+    assert code == 0
+    assert "python -m validate COMMAND" in out

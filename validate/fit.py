@@ -21,7 +21,9 @@ LEAST_POINTS = 12
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("points", metavar="POINTS", help="table of measured kernels (.parquet or .csv)")
-    parser.add_argument("--out", default="calibrations/devices", metavar="FOLDER", help="where files are written")
+    parser.add_argument(
+        "--out", default="calibrations/devices", metavar="FOLDER", help="where files are written"
+    )
     parser.add_argument("--device", action="append", help="fit this device only (may be given again)")
     parser.add_argument("--title", default="measured kernel latencies", help="title of the source")
     parser.add_argument("--url", default="", help="address of the source")

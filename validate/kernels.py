@@ -15,7 +15,9 @@ from validate.scores import Score, as_record, as_table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("points", metavar="POINTS", help="table of measured kernels (.parquet or .csv)")
-    parser.add_argument("--calibration", default="default", help="default, family, datasheet, an id or a path")
+    parser.add_argument(
+        "--calibration", default="default", help="default, family, datasheet, an id or a path"
+    )
     parser.add_argument("--by-device", action="store_true", help="one group for each op, format and device")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -52,4 +54,3 @@ def scored(points: Points, args: argparse.Namespace) -> list[Score]:
         )
         for i, t, p, label in zip(points.index, points.seconds, predicted, trust, strict=True)
     ]  # fmt: skip
-

@@ -16,9 +16,7 @@ from validate.names import GIB
 from validate.scenario import scenario_of
 from validate.scores import Score, as_record
 
-EXAMPLE = (
-    "example: vllm serve ... 2>&1 | tee start.log; python -m validate memory start.log --device h100-sxm"
-)
+EXAMPLE = "example: python -m validate memory start.log --device h100-sxm"
 
 #: option for one raw log -> field of Setup, type, what it says
 _OPTIONS = {
@@ -61,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
     given = {name: value for name, _, _ in _OPTIONS.values() if (value := getattr(args, name)) is not None}
     if set(fit_rows.COLUMNS) <= columns:
         scores, show = fit_rows.scores_of(rows), memory_report.of_labels
-    elif set(memory_rows.COLUMNS) <= columns:
+    elif "model" in columns and columns & set(memory_rows.FIGURES):
         scores, show = memory_rows.scores_of(rows), memory_report.of_table
     elif args.logs.endswith(".csv"):
-        raise calc.SpecError(f"{args.logs}: needs the columns {_needed()}")
+        figures, labels = " or ".join(memory_rows.FIGURES), ", ".join(fit_rows.COLUMNS)
+        raise calc.SpecError(f"{args.logs}: needs the columns model and {figures}; or {labels}")
     else:
         return _one_log(text, given, args)
     if given:
@@ -85,15 +84,10 @@ def _read(name: str) -> str:
 
 def _rows(text: str) -> tuple[list[dict], set[str]]:
     """Rows and columns of a table; none where the first line names none of ours."""
-    first = text.split("\n", 1)[0]
-    if not {"model", "hardware"} & set(first.strip().split(",")):
+    first = next(csv.reader(io.StringIO(text.partition("\n")[0])), [])
+    if not {"model", "hardware"} & set(first):
         return [], set()
-    reader = csv.DictReader(io.StringIO(text))
-    return list(reader), set(reader.fieldnames or ())
-
-
-def _needed() -> str:
-    return " or ".join(", ".join(columns) for columns in (memory_rows.COLUMNS, fit_rows.COLUMNS))
+    return list(csv.DictReader(io.StringIO(text))), set(first)
 
 
 def _print(scores: Sequence[Score], as_json: bool, report: str) -> int:

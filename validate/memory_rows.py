@@ -8,8 +8,8 @@ from validate.names import GIB
 from validate.scenario import METRICS, Logged, Setup, predicted, scenario_of
 from validate.scores import Score
 
-#: columns that tell this table from others
-COLUMNS = ("model", "gpu", "model_loading_gib", "kv_cache_gib")
+#: columns of logged figures: a table with one of them and a model is one of start-up logs
+FIGURES = ("model_loading_gib", "kv_cache_gib", "kv_cache_tokens", "max_concurrency")
 
 
 def number(row: Mapping[str, str], column: str) -> float | None:
@@ -142,5 +142,9 @@ def _id(row: Mapping[str, str]) -> str:
     if _text(row, "id"):
         return _text(row, "id")
     devices = (_whole(row, "tp") or 1) * (_whole(row, "pp") or 1)
-    parts = (_text(row, "model"), f"{devices} x {_text(row, 'gpu')}", _text(row, "version"))
+    parts = (
+        _text(row, "model"),
+        f"{devices} x {_text(row, 'gpu') or 'unnamed device'}",
+        _text(row, "version"),
+    )
     return ", ".join(part for part in parts if part)

@@ -83,9 +83,8 @@ def with_memory(device: Device, memory_bytes: float, note: str) -> Device:
 
 def sized_device(name: str, memory_bytes: float) -> Device:
     """Return a device of which only the memory is known."""
-    size = Fact(
-        memory_bytes, "byte", "assumed", printed=f"{memory_bytes / GIB:.2f} GiB", note="from its name"
-    )
+    shown = f"{memory_bytes / GIB:.2f} GiB"
+    size = Fact(memory_bytes, "byte", "assumed", printed=shown, note="all that is known of it")
     nothing = Fact(0.0, "byte/s", "assumed", note="not known")
     return Device(
         id=name, name=name, vendor="other", architecture="other", status="available", aliases=(),
@@ -95,8 +94,8 @@ def sized_device(name: str, memory_bytes: float) -> Device:
 
 #: what names of quantised checkpoints say, most specific first
 _FORMATS = {
-    r"nvfp4|fp4": "nvfp4",
     r"mxfp4": "mxfp4",
+    r"fp4": "nvfp4",
     r"fp8": "fp8",
     r"w8a8|int8|8bit|w8a16": "int8",
     r"awq": "int4-awq",

@@ -79,11 +79,10 @@ class Scenario:
     def memory(self, device: Device | None = None) -> Memory:
         """Return the memory of the scenario, on another device if one is given."""
         device, d = device or self.device, self.deployment
-        engine = calc.load_engine(d.engine, d.engine_version)
-        if self.setup.block_tokens in (None, engine.block_tokens):
-            return calc.memory(self.model, device, d, self.workload)
+        engine = calc.engine_of(d, self.device)  # limits of the real device, whatever its memory is set to
         check_tp(self.model, d.tp)
-        engine = _with_block(engine, self.setup.block_tokens)
+        if self.setup.block_tokens not in (None, engine.block_tokens):
+            engine = _with_block(engine, self.setup.block_tokens)
         return memory_of(self.model, device, d, self.workload, engine)
 
     def memory_given_pool(self, pool_bytes: float) -> Memory:

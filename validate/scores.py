@@ -95,7 +95,7 @@ def _group(group: str, metric: str, rows: Sequence[Score]) -> Group:
     )
 
 
-def as_record(scores: Sequence[Score], calibration: str | None = None) -> dict:
+def as_record(scores: Sequence[Score], calibration: str = "default") -> dict:
     """Return the JSON object of ``score``, ``kernels`` and ``memory``."""
     return {
         "schema_version": SCHEMA_VERSION,

@@ -306,10 +306,12 @@ def _block(t: Trace, e: Estimate):
 
 
 def _element_bytes(t: Trace, e: Estimate):
-    width = precision_of(e.model, e.deployment).kv_bytes
-    return t.derived(
-        "b", "bytes per cached element", width, "byte", f"cache in {e.deployment.kv_dtype or 'bf16'}"
+    width, chosen = precision_of(e.model, e.deployment).kv_bytes, e.deployment.kv_dtype
+    stored = e.model.checkpoint.kv_dtype
+    note = f"cache in {chosen or stored or 'bf16'}" + (
+        ", as the checkpoint says" if stored and not chosen else ""
     )
+    return t.derived("b", "bytes per cached element", width, "byte", note)
 
 
 def _parts(e: Estimate, size_of) -> list[Part]:

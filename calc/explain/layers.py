@@ -19,7 +19,8 @@ _WORDS = {
     "kv_lora_rank": "width of the cached latent", "d_rope": "width of the rotary key",
     "d_index": "width of the indexer's key", "n_key_heads": "key heads", "n_value_heads": "value heads",
     "d_key": "width of a key head", "d_conv": "width of the convolution", "d_inner": "inner width",
-    "d_state": "width of a state", "n_groups": "groups of states", "ratio": "tokens of a compressed entry",
+    "d_state": "width of a state", "d_model": "width of the hidden state",
+    "n_groups": "groups of states", "ratio": "tokens of a compressed entry",
     "encoder_tokens": "positions of the encoder",
 }  # fmt: skip
 

@@ -127,6 +127,12 @@ def _other(t: Trace, e: Estimate):
 def _activation(t: Trace, e: Estimate):
     """Symbol of the activation peak; parts that an engine does not have are left out."""
     facts, d = e.engine.facts, e.deployment
+    if facts["activation_ff"].value:
+        peak, words = (
+            e.memory.activation_bytes_per_device,
+            "activation peak of a prefill of the longest request",
+        )
+        return t.derived("M_activation", words, peak, "byte", "as this version profiles it at start")
     logits = copies = (0, 0, 0)
     if facts["activation_per_logit"].value:
         logits = (
@@ -158,8 +164,9 @@ def _activation(t: Trace, e: Estimate):
 def _width(t: Trace, e: Estimate):
     """Symbol of the elements per token that a copy of the activations has."""
     model, d = e.model, e.deployment
-    hidden = scenario.model_size(t, e, "d_model", "width of the hidden state", model.d_model)
-    if not activation_width(model, d, precision_of(model, d)) > model.d_model:
+    words = "width of the hidden state"
+    hidden = t.symbol("d_model") or scenario.model_size(t, e, "d_model", words, model.d_model)
+    if not activation_width(model, d, e.engine, precision_of(model, d)) > model.d_model:
         return hidden
     layers = [layer.feedforward for layer, _ in model.distinct_layers if layer.feedforward]
     names = ("top_k", "d_expert", "d_model")

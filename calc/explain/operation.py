@@ -5,9 +5,10 @@ from types import SimpleNamespace
 from calc.estimate import Estimate
 from calc.explain import scenario
 from calc.explain.trace import Trace
+from calc.timing.calibration import OpFit
 from calc.timing.collectives import allreduce_time_s
 from calc.timing.roofline import op_time_s
-from calc.timing.step_time import Duration
+from calc.timing.step_time import Duration, timed_op
 from calc.work.op import Op, Precision, gemm
 
 
@@ -18,15 +19,22 @@ def largest_operation(t: Trace, e: Estimate, duration: Duration):
 
 
 def _roofline(t: Trace, e: Estimate, op: Op):
-    p = e.calibration.parameters(op.kind)
-    calls = t.derived(
-        "n_calls", f"calls of {op.name} in a step", op.count, "count", "from the list of operations"
+    fit = e.calibration.fit(op.kind, op.format)
+    calls = _calls(t, op)
+    if fit.form.name != "roofline/1":
+        return _formed(t, e, op, fit, calls)
+    words = {"fixed_s": f"fixed cost of a {op.kind} call", "e_compute": f"share of the peak that {op.kind} reaches",
+             "e_memory": f"share of the bandwidth that {op.kind} reaches"}  # fmt: skip
+    fixed, compute, memory = (
+        t.derived(symbol, words[name], fit.parameters[name], unit, _origin(fit))
+        for symbol, name, unit in (
+            ("t_0", "fixed_s", "s"),
+            ("e_c", "e_compute", "ratio"),
+            ("e_m", "e_memory", "ratio"),
+        )
     )
-    fixed = t.fact("t_0", f"fixed cost of a {op.kind} call", p.facts["fixed"])
     peak = t.fact("P", f"dense peak in {op.dtype}", e.device.peak_fact(op.dtype))
     bandwidth = t.fact("W", "memory bandwidth", e.device.bandwidth)
-    compute = t.fact("e_c", f"share of the peak that {op.kind} reaches", p.facts["compute_efficiency"])
-    memory = t.fact("e_m", f"share of the bandwidth that {op.kind} reaches", p.facts["memory_efficiency"])
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
         lambda calls, *call: calls * op_time_s(*call),
@@ -34,18 +42,45 @@ def _roofline(t: Trace, e: Estimate, op: Op):
     )  # fmt: skip
 
 
+def _formed(t: Trace, e: Estimate, op: Op, fit: OpFit, calls):
+    """Symbol of a fitted form: fixed cost, arithmetic and traffic, and how far they overlap."""
+    row = timed_op(op, e.device, e.calibration)
+    each = {name: float(getattr(row, name)) / float(op.count) for name in ("seconds", "fixed_s")}
+    rest = each["seconds"] - each["fixed_s"]
+    note = _origin(fit)
+    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", each["fixed_s"], "s", note)
+    work = t.derived("t_work", f"arithmetic and traffic of a call by form {fit.form.name}", rest, "s", note)
+    return t.define(
+        "t_op", f"largest operation of the step: {op.name}", "s",
+        lambda calls, fixed, work: calls * (fixed + work), calls, fixed, work,
+    )  # fmt: skip
+
+
+def _calls(t: Trace, op: Op):
+    words = f"calls of {op.name} in a step"
+    return t.derived("n_calls", words, op.count, "count", "from the list of operations")
+
+
+def _origin(fit: OpFit) -> str:
+    """Where a fitted number comes from, in words."""
+    where = "; ".join(source.url or source.title for source in fit.sources)
+    return f"{fit.trust}, form {fit.form.name}: {fit.note or where}"
+
+
 def _collective(t: Trace, e: Estimate, op: Op):
-    p, world = e.calibration.parameters(op.kind), op.shape["world"]
-    calls = t.derived(
-        "n_calls", f"calls of {op.name} in a step", op.count, "count", "from the list of operations"
-    )
+    fit, world = e.calibration.fit(op.kind, op.format), op.shape["world"]
+    calls = _calls(t, op)
+    if fit.form.name != "ring/1":
+        return _formed(t, e, op, fit, calls)
     ranks = t.given("w", "devices that take part", world, "count")
     payload = t.derived(
         "Q", f"bytes that one {op.name} call sums", op.comm_bytes, "byte", "from the list of operations"
     )
     link = scenario.link_bandwidth(t, e, world)
-    fixed = t.fact("t_0", f"fixed cost of a {op.kind} call", p.facts["fixed"])
-    reached = t.fact("e_link", "share of the link that a ring reaches", p.facts["link_efficiency"])
+    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", fit.parameters["fixed_s"], "s", _origin(fit))
+    reached = t.derived(
+        "e_link", "share of the link that a ring reaches", fit.parameters["e_link"], "ratio", _origin(fit)
+    )
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
         lambda calls, *call: calls * allreduce_time_s(*call), calls, payload, ranks, link, fixed, reached,

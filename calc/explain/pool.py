@@ -2,10 +2,8 @@
 
 from calc.estimate import Estimate
 from calc.explain.cache import Request, cache_of_request
-from calc.explain.explanation import Part
 from calc.explain.memory import fixed_parts, of_stage, usable_memory
 from calc.explain.metrics import Answer
-from calc.explain.quantities import shown
 from calc.explain.trace import Trace
 from calc.specs.errors import SpecError
 from calc.work.paging import tokens_of_pages, whole_pages
@@ -24,12 +22,13 @@ def max_concurrency(t: Trace, e: Estimate) -> Answer:
         pages = _pages(t, pool, request)
         total = t.define(
             "N_most", words, "count",
-            lambda pages, page, size: requests_held(pages * page, 0.0, size), pages, request.page, request.size,
+            lambda pages, page, size: requests_held(pages * page, 0.0, size),
+            pages, request.page, request.size,
         )  # fmt: skip
     limit = int(e.deployment.max_sequences or e.engine.max_sequences)
     return Answer([total], (), [
-        f"With its fraction, as an engine prints it. At most {limit} sequences run at once in {e.engine.name}, "
-        f"by {'your' if e.deployment.max_sequences else 'its'} limit max_sequences.",
+        f"The fraction is room for part of one more. At most {limit} sequences run at once in "
+        f"{e.engine.name}, by {'your' if e.deployment.max_sequences else 'its'} limit max_sequences.",
         *_pool_notes(e),
     ])  # fmt: skip
 

@@ -15,6 +15,8 @@ _BARE = ("count", "ratio")
 
 #: digits of a number inside a formula
 DIGITS = 6
+#: the same where the formula rounds to whole numbers: a lost digit could tip it
+DIGITS_ROUNDED = 12
 
 
 def scales(unit: str) -> dict[str, float]:
@@ -64,7 +66,7 @@ def number(value: float, digits: int = DIGITS) -> str:
     return f"{value:.{digits}g}"
 
 
-def in_formula(value: float, unit: str) -> str:
+def in_formula(value: float, unit: str, digits: int = DIGITS) -> str:
     """Return a quantity as it stands in a formula with numbers.
 
     Examples
@@ -73,7 +75,7 @@ def in_formula(value: float, unit: str) -> str:
     ('12.3457 ms', '1024 tokens', '16')
     """
     size, name = scaled(value, unit)
-    return f"{number(size)} {name}".strip()
+    return f"{number(size, digits)} {name}".strip()
 
 
 def counted(value: float, thing: str) -> str:

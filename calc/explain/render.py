@@ -117,7 +117,7 @@ class Printer:
 
 
 def pruned(node):
-    """Return a tree without what does nothing: added zeros, factors of one, powers of one, products with zero."""
+    """Return a tree without what does nothing: added zeros, factors and powers of one, products with zero."""
     if not node.args or isinstance(node, sympy.Symbol):
         return node
     with sympy.evaluate(False):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sympy
 
 from calc.explain.explanation import GIVEN, Equation, Term
-from calc.explain.quantities import in_formula, shown
+from calc.explain.quantities import DIGITS, DIGITS_ROUNDED, in_formula, shown
 from calc.explain.render import Printer, pruned, quantity_latex, symbol_latex
 from calc.specs.facts import Fact
 
@@ -125,8 +125,9 @@ class Trace:
         """Return the formula of a defined symbol, with symbols and with numbers."""
         tree, entry = self.definitions[symbol].tree, self._terms[symbol]
         left, tex, result = entry["symbol"], entry["symbol_latex"], entry["shown"]
-        numbers = Printer(self._number).print(tree)
-        numbers_tex = Printer(self._number_latex, latex=True).print(tree)
+        digits = DIGITS_ROUNDED if tree.has(sympy.floor, sympy.ceiling) else DIGITS
+        numbers = Printer(lambda leaf: self._number(leaf, digits)).print(tree)
+        numbers_tex = Printer(lambda leaf: self._number_latex(leaf, digits), latex=True).print(tree)
         symbols_tex = Printer(lambda leaf: self._terms[leaf]["symbol_latex"], latex=True).print(tree)
         return Equation(
             symbol=left,
@@ -139,12 +140,12 @@ class Trace:
             shown=result,
         )
 
-    def _number(self, leaf: sympy.Symbol) -> str:
-        return in_formula(self._terms[leaf]["value"], self._terms[leaf]["unit"])
+    def _number(self, leaf: sympy.Symbol, digits: int) -> str:
+        return in_formula(self._terms[leaf]["value"], self._terms[leaf]["unit"], digits)
 
-    def _number_latex(self, leaf: sympy.Symbol) -> str:
+    def _number_latex(self, leaf: sympy.Symbol, digits: int) -> str:
         entry = self._terms[leaf]
-        return rf"\underbrace{{{quantity_latex(self._number(leaf))}}}_{{{entry['symbol_latex']}}}"
+        return rf"\underbrace{{{quantity_latex(self._number(leaf, digits))}}}_{{{entry['symbol_latex']}}}"
 
     def reached(self, *groups) -> list[sympy.Symbol]:
         """Return the symbols of groups and those their formulas use, group by group, breadth first."""

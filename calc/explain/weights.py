@@ -6,7 +6,7 @@ from calc.estimate import Estimate
 from calc.explain import scenario
 from calc.explain.explanation import Part
 from calc.explain.metrics import Answer
-from calc.explain.quantities import shown
+from calc.explain.quantities import in_formula, shown
 from calc.explain.trace import Trace
 from calc.specs.quantization import weight_format
 from calc.work.memory import stored_bytes
@@ -36,7 +36,7 @@ def weights_bytes(t: Trace, e: Estimate) -> Answer:
 def weights_per_device(t: Trace, e: Estimate):
     """Symbol of the weights on one device, and rows (module class, bytes, note, details)."""
     stored, counts = e.memory.weights_bytes_by_role, _parameters(e)
-    widths = {role: _bits(stored[role], counts[role]) for role in stored if counts[role]}
+    widths = {role: _bits(stored[role], counts[role]) for role in stored if counts.get(role)}
     symbols, sizes, rows = _bit_symbols(t, e, widths), [], []
     for role, bits in widths.items():
         name, count = role.replace("_", " "), counts[role]
@@ -46,9 +46,16 @@ def weights_per_device(t: Trace, e: Estimate):
         )  # fmt: skip
         words = f"{name} weights on one device"
         sizes.append(t.define(f"M_{role}", words, "byte", stored_bytes, held, symbols[bits]))
-        note = f"{shown(float(count), 'parameters')} of {bits:g} bits per device"
+        each = in_formula(bits, "bit").replace("bit", "bits")
+        note = f"{shown(float(count), 'parameters')} of {each} per device"
         details = {"parameters": float(e.n_devices * count), "bits": bits}
         rows.append((role, t.values[sizes[-1]], note, details))
+    for name in (name for name in stored if name not in widths and stored[name]):
+        note = "beside the parameters"
+        sizes.append(
+            t.derived(f"M_{name.replace(' ', '_')}", f"{name} on one device", stored[name], "byte", note)
+        )
+        rows.append((name, stored[name], note, {}))
     return t.define("M_weights", "weights on one device", "byte", lambda *each: sum(each), *sizes), rows
 
 
@@ -56,7 +63,8 @@ def _parameters(e: Estimate) -> dict[str, float]:
     """Parameters on one device by module class."""
     d, counts = e.deployment, dict.fromkeys(e.memory.weights_bytes_by_role, 0.0)
     for weight, count in weights(e.model):
-        counts[weight.role] += float(count * parameters_per_device(weight, d.tp, d.dp, d.ep))
+        held = float(count * parameters_per_device(weight, d.tp, d.dp, d.ep))
+        counts[weight.role] = counts.get(weight.role, 0.0) + held
     return counts
 
 

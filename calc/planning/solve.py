@@ -7,7 +7,7 @@ import numpy as np
 from calc.estimate import SLO, Estimate, estimate
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
-from calc.specs.engine import load_engine
+from calc.specs.engine import engine_of
 from calc.specs.errors import SpecError, unknown_name
 from calc.specs.model import Model
 from calc.specs.model_files import load_model
@@ -51,7 +51,7 @@ class _Question:
 
     def memory(self, deployment: Deployment | None = None, load: Workload | None = None) -> Memory:
         d = deployment or self.deployment
-        engine = load_engine(d.engine, d.engine_version)
+        engine = engine_of(d, self.device)
         return memory_of(self.model, self.device, d, load or self.workload, engine)
 
     def holds(self, deployment: Deployment | None = None, load: Workload | None = None):
@@ -106,7 +106,7 @@ def solve(
     --------
     >>> load = Workload(prompt_tokens=7680, output_tokens=512)
     >>> solve("llama-3.1-8b", "l40s", workload=load, for_="concurrency").value
-    22
+    23
     """
     if for_ not in UNKNOWNS:
         raise unknown_name("unknown", for_, UNKNOWNS)
@@ -131,7 +131,7 @@ def _limits(q: _Question) -> str:
 def _concurrency(q: _Question) -> Solution:
     one = replace(q.workload, mode="closed_loop", concurrency=1)
     memory = q.memory(load=one)
-    engine = load_engine(q.deployment.engine, q.deployment.engine_version)
+    engine = engine_of(q.deployment, q.device)
     ceiling = q.deployment.dp * (q.deployment.max_sequences or engine.max_sequences)
     most = min(int(memory.max_concurrency), ceiling) if memory.fits else 0
 

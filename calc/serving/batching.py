@@ -260,7 +260,7 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     prefill: Little's law gives that wait.
     """
     prompt, output = load.prompt_tokens, load.output_tokens
-    budget = steps.deployment.max_batched_tokens or steps.engine.max_batched_tokens
+    budget = steps.deployment.max_batched_tokens or steps.engine.max_batched_tokens or prompt
     chunks = prefill_chunks(prompt, budget)
     chunk = prompt / chunks
     decode_steps = decode_steps_of(output)

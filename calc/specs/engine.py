@@ -1,9 +1,11 @@
 """Serving engines by version: how they budget memory, their defaults and overheads, as facts."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 
+from calc.specs.deployment import Deployment
+from calc.specs.device import Device
 from calc.specs.errors import SpecError, unknown_name
 from calc.specs.facts import Fact, fact_from, sources_from, spec_files
 from calc.specs.strict_yaml import read_yaml
@@ -42,6 +44,8 @@ class Engine:
     budget: str
     paging: str
     facts: dict[str, Fact]
+    small: dict[str, Fact] = field(default_factory=dict)
+    small_names: tuple[str, ...] = ()
     note: str = ""
 
     def __getattr__(self, name: str) -> float:
@@ -87,9 +91,32 @@ def load_engine(name: str, version: str | None = None) -> Engine:
         raise SpecError(f"engine_version: {version!r} of {name} is not covered; known are {ranges}")
     sources = sources_from(data["sources"])
     facts = {key: fact_from(row, sources, f"{name}: {key}") for key, row in profile["facts"].items()}
+    rows = dict(profile.get("small_devices") or {})
+    names = tuple(rows.pop("named", ()))
+    small = {key: fact_from(row, sources, f"{name}: small_devices.{key}") for key, row in rows.items()}
+    budget, paging = data["budget"], data["paging"]
     return Engine(
-        name, data["name"], profile["versions"], data["budget"], data["paging"], facts, data.get("note", "")
+        name, data["name"], profile["versions"], budget, paging, facts, small, names, data.get("note", "")
     )
+
+
+def engine_of(deployment: Deployment, device: Device) -> Engine:
+    """Return a deployment's engine with the scheduler limits it chooses on a device.
+
+    Examples
+    --------
+    >>> from calc.specs.device import load_device
+    >>> [engine_of(Deployment(), load_device(name)).max_sequences for name in ("h100-sxm", "l40s")]
+    [1024, 256]
+    """
+    engine = load_engine(deployment.engine, deployment.engine_version)
+    if not engine.small:
+        return engine
+    is_small = device.memory_bytes < engine.small["below"].value
+    if not is_small and not any(name in device.id for name in engine.small_names):
+        return engine
+    limits = {key: fact for key, fact in engine.small.items() if key != "below"}
+    return replace(engine, facts={**engine.facts, **limits})
 
 
 def covers(versions: str, version: str | None) -> bool:

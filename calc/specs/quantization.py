@@ -135,7 +135,7 @@ _ALIASES = {
         "int8": ("w8a8", "w8a8-int8", "smoothquant", "bnb-int8", "bnb-8bit", "int8-w8a8"),
         "int8-a16": ("w8a16", "int8-weight-only"),
         "int8-g128": ("gptq-int8", "gptq-8bit"),
-        "int4": ("w4a16", "gptq", "gptq-int4", "gptq-4bit", "gptq-marlin", "w4a16-g128", "int4-g128", "autoround"),
+        "int4": ("w4a16", "gptq", "gptq-int4", "gptq-4bit", "gptq-marlin", "w4a16-g128", "int4-g128"),
         "int4-awq": ("awq", "awq-int4", "awq-4bit", "awq-marlin", "w4a16-asym"),
         "int4-a8": ("w4a8", "w4afp8"),
         "nvfp4": ("fp4", "w4a4", "nvfp4-w4a4", "w4a4-nvfp4"),

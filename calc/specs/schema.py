@@ -142,6 +142,8 @@ class EngineRows(_Strict):
     activation_fixed: FactRow
     activation_per_logit: FactRow
     activation_token_copies: FactRow
+    activation_ff: FactRow
+    embedding_on_host: FactRow
     activation_vision: FactRow
     activation_pipeline: FactRow
     non_torch_single: FactRow
@@ -155,8 +157,19 @@ class EngineRows(_Strict):
     sequence_overhead: FactRow
 
 
+class SmallDevices(_Strict):
+    """Scheduler limits on devices with less memory than ``below``, or with a name among ``named``."""
+
+    below: FactRow
+    named: list[str] = []
+    max_sequences: FactRow
+    max_batched_tokens: FactRow
+
+
 class EngineProfile(_Strict):
     """One engine in a range of versions, e.g. ``>=0.17,<0.18`` or ``any``."""
+
+    small_devices: SmallDevices | None = None
 
     versions: str = Field(pattern=r"^(any|(>=|<)\d+(\.\d+)*(,(>=|<)\d+(\.\d+)*)*)$")
     facts: EngineRows

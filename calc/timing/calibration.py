@@ -189,7 +189,10 @@ def _calibration_from(path: Path) -> Calibration:
     trust, widen, ops = data["trust"], data.get("widen", 1.0), {}
     if data.get("based_on"):
         other = load_calibration(data["based_on"])
-        ops = {kind: {f: _widened(fit, widen, trust) for f, fit in fits.items()} for kind, fits in other.ops.items()}
+        ops = {
+            kind: {f: _widened(fit, widen, trust) for f, fit in fits.items()}
+            for kind, fits in other.ops.items()
+        }
     for kind, formats in data.get("ops", {}).items():
         fits = {fmt: _fit_from(path, kind, fmt, row, trust, sources) for fmt, row in formats.items()}
         ops[kind] = {fmt: _widened(fit, widen, trust) for fmt, fit in fits.items()}
@@ -207,7 +210,9 @@ def _fit_from(path: Path, kind: str, fmt: str, row: Mapping, trust: str, sources
     expected = {parameter.name for parameter in shape.parameters}
     if set(given) != expected:
         wrong = ", ".join(sorted(set(given) ^ expected))
-        raise SpecError(f"{where}: parameters of {shape.name} are {', '.join(sorted(expected))}; differing: {wrong}")
+        raise SpecError(
+            f"{where}: parameters of {shape.name} are {', '.join(sorted(expected))}; differing: {wrong}"
+        )
     for parameter in shape.parameters:
         value = given[parameter.name]
         if not (value >= 0 and value <= parameter.high * 1.0001):

@@ -281,9 +281,11 @@ def stage_memory(
     """Return the memory of one device of one pipeline stage."""
     precision = precision_of(stage, d)
     by_role = weights_bytes_by_role(stage, precision, d.tp, d.dp, d.ep)
+    if engine.embedding_on_host and not stage.tied_embeddings:
+        by_role["embedding"] = 0.0 * by_role.get("embedding", 0.0)
     stored = sum(by_role.values())
     adapters = adapters_bytes(d.lora_slots, adapter_parameters_per_device(stage, d.lora_rank, d.tp))
-    activation = _activation(stage, d, engine, precision)
+    activation = _activation(stage, d, load, engine, precision)
     other = _other(d, engine)
     usable = _usable(device, d, load, engine, stored + adapters + activation + other)
     pool = maximum(0.0, usable - stored - adapters - activation - other)
@@ -306,22 +308,43 @@ def stage_memory(
     )
 
 
-def _activation(stage: Model, d: Deployment, engine: Engine, precision: Precision):
+def _activation(stage: Model, d: Deployment, load: Workload, engine: Engine, precision: Precision):
     if d.pp > 1 and engine.activation_pipeline:
         return engine.activation_pipeline
     peak = activation_peak_bytes(
         engine.activation_fixed, engine.activation_per_logit, d.max_sequences or engine.max_sequences,
         stage.vocab_size, engine.activation_token_copies,
-        d.max_batched_tokens or engine.max_batched_tokens, activation_width(stage, d, precision),
+        profiled_tokens(d, load, engine), activation_width(stage, d, engine, precision),
     )  # fmt: skip
     return peak + vision_peak_bytes(stage, engine)
 
 
-def activation_width(stage: Model, d: Deployment, precision: Precision):
+def profiled_tokens(d: Deployment, load: Workload, engine: Engine):
+    """Tokens of the step with which an engine finds its activation peak. [tokens]
+
+    The token budget of a step; without one (vLLM V0) the longest request.
+    """
+    batched = d.max_batched_tokens or engine.max_batched_tokens
+    longest = (
+        d.max_context_tokens if d.max_context_tokens is not None else load.prompt_tokens + load.output_tokens
+    )
+    return batched or longest
+
+
+def activation_width(stage: Model, d: Deployment, engine: Engine, precision: Precision):
     """Elements per token in one copy of a step's activations, the experts' workspace included."""
+    width = stage.d_model
+    if engine.activation_ff:
+        width = width + engine.activation_ff * widest_feedforward(stage) / d.tp
     if precision.bits["expert"] > 4.5:  # 4-bit expert kernels bring buffers of their own
-        return stage.d_model + moe_workspace_width(stage, d.tp * d.dp / d.ep)
-    return stage.d_model
+        width = width + moe_workspace_width(stage, d.tp * d.dp / d.ep)
+    return width
+
+
+def widest_feedforward(model: Model) -> int:
+    """Width of the widest dense feed-forward, 0 where there is none."""
+    parts = [layer.feedforward for layer, _ in model.distinct_layers if layer.feedforward]
+    return max((part["d_ff"] for part in parts if part.kind == "dense"), default=0)
 
 
 def vision_peak_bytes(stage: Model, engine: Engine):

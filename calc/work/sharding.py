@@ -84,8 +84,8 @@ def stages(model: Model, pp: int) -> tuple[Model, ...]:
     for index, count in enumerate(stage_layers(model.n_layers, pp)):
         outer = (first if index == 0 else ()) + (last if index == pp - 1 else ())
         encoder = model.encoder_layers if index == 0 else ()
-        layers = model.layers[start : start + count]
-        parts.append(replace(model, layers=layers, outer=outer, encoder_layers=encoder))
+        layers, stored = model.layers[start : start + count], model.checkpoint.stage(start, count)
+        parts.append(replace(model, layers=layers, outer=outer, encoder_layers=encoder, checkpoint=stored))
         start += count
     return tuple(parts)
 

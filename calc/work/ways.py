@@ -7,7 +7,7 @@ import numpy as np
 
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, device_ids, load_device
-from calc.specs.engine import Engine
+from calc.specs.engine import engine_of
 from calc.specs.errors import SpecError
 from calc.specs.model import Model
 from calc.specs.quantization import kv_bytes, weight_format
@@ -51,9 +51,7 @@ class Way:
         return f"{self.label}: needs {needed} of {usable} per device, room for {most:,.1f} requests at once"
 
 
-def single_changes(
-    model: Model, device: Device, deployment: Deployment, load: Workload, engine: Engine
-) -> list[Way]:
+def single_changes(model: Model, device: Device, deployment: Deployment, load: Workload) -> list[Way]:
     """Return the single changes that make a scenario fit, least intrusive first.
 
     Settings come first (cache format, share of memory), then weight formats from wide to
@@ -62,27 +60,26 @@ def single_changes(
 
     Parameters
     ----------
-    model, device, deployment, load, engine
+    model, device, deployment, load
         One scenario; no arrays.
 
     Examples
     --------
-    >>> from calc.specs.engine import load_engine
     >>> from calc.specs.model_files import load_model
     >>> h100 = load_device("h100-sxm")
     >>> llama = load_model("llama-3.1-70b")
-    >>> ways = single_changes(llama, h100, Deployment(), Workload(), load_engine("vllm"))
+    >>> ways = single_changes(llama, h100, Deployment(), Workload())
     >>> [way.label for way in ways][:3]
     ['weights fp8', 'weights nvfp4', 'weights int4']
     """
-    if np.ndim(memory_of(model, device, deployment, load, engine).fits):
+    if np.ndim(memory_of(model, device, deployment, load, engine_of(deployment, device)).fits):
         raise SpecError("ways to fit are for one scenario, not arrays")
-    if memory_of(model, device, deployment, load, engine).fits:
+    if memory_of(model, device, deployment, load, engine_of(deployment, device)).fits:
         return []
     ways = []
     for kind, label, other, changed, smaller in _changes(model, device, deployment, load):
         try:
-            memory = memory_of(model, other, changed, smaller, engine)
+            memory = memory_of(model, other, changed, smaller, engine_of(changed, other))
         except SpecError:
             continue
         if memory.fits:

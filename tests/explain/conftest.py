@@ -30,6 +30,39 @@ SCENARIOS = {
         "llama-3.1-8b", "l40s", {"tp": 8}, {"concurrency": 1, "prompt_tokens": 8000},
     ),
     "no price": ("llama-3.1-8b", "rtx-3090", {}, {"concurrency": 4}),
+    "experts' workspace, an older engine": (
+        "qwen3-30b-a3b", "h100-sxm", {"tp": 2, "engine_version": "0.11.0"}, {"concurrency": 20},
+    ),
+    "an engine between": ("qwen3-30b-a3b", "h100-sxm", {"engine_version": "0.17.1"}, {"concurrency": 20}),
+    "chunks, a tower and experts": ("llama-4-scout", "h200-sxm", {"tp": 4}, {"prompt_tokens": 20000}),
+    "sliding windows and 4-bit experts": ("gpt-oss-120b", "h100-sxm", {}, {"concurrency": 64}),
+    "adapters": ("llama-3.1-8b", "h100-sxm", {"lora_slots": 8, "lora_rank": 64}, {"concurrency": 16}),
+    "windows in sglang": ("gemma-3-27b", "h100-sxm", {"engine": "sglang", "tp": 2}, {"concurrency": 8}),
+    "latent attention in sglang": (
+        "deepseek-v3", "h200-sxm", {"engine": "sglang", "tp": 8, "kv_dtype": "fp8"}, {"concurrency": 30},
+    ),
+    "a share of free memory": (
+        "llama-3.1-70b", "h100-sxm",
+        {"engine": "tensorrt-llm", "tp": 4, "weight_dtype": "fp8"},
+        {"concurrency": 50, "prompt_tokens": 1000},
+    ),
+    "a share of free memory, states": (
+        "qwen3-next-80b-a3b", "h200-sxm", {"engine": "tensorrt-llm", "tp": 2, "memory_utilization": 0.8}, {},
+    ),
+    "no free memory": ("llama-3.1-70b", "h100-sxm", {"engine": "tensorrt-llm"}, {}),
+    "a static batch with a share of its own": (
+        "llama-3.1-8b", "h100-sxm", {"engine": "tensorrt-llm", "memory_utilization": 0.5},
+        {"mode": "static", "concurrency": 64},
+    ),
+    "a static batch of llama.cpp": (
+        "llama-3.1-8b", "rtx-3090", {"engine": "llama.cpp", "weight_dtype": "q4_k_m"},
+        {"mode": "static", "concurrency": 2},
+    ),
+    "llama.cpp": ("gemma-2-9b", "rtx-3090", {"engine": "llama.cpp"}, {"prompt_tokens": 6001}),
+    "gpt-fast": ("llama-2-7b", "a100-sxm-80gb", {"engine": "gpt-fast", "weight_dtype": "int8"}, {}),
+    "transformers": (
+        "mistral-7b-v0.1", "a100-sxm-80gb", {"engine": "transformers"}, {"mode": "static", "concurrency": 8},
+    ),
 }  # fmt: skip
 
 

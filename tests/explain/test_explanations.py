@@ -5,6 +5,7 @@ import json
 import math
 import operator
 import re
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -57,6 +58,7 @@ def in_si(text: str) -> str:
     return QUANTITY.sub(lambda match: repr(float(match["size"]) * UNITS[match["unit"] or "bit"]), text)
 
 
+@lru_cache(maxsize=8)
 def explanations(e):
     return [e.explain(metric) for metric in METRICS if e.cost is not None or not metric.startswith("usd")]
 
@@ -71,17 +73,21 @@ def test_the_evaluator_reads_units_as_people_do():
     assert evaluated(in_si("6 GB / (0.5 * 3 TB/s)"), {}) == pytest.approx(0.004)
 
 
+def assert_formulas_give_their_values(why):
+    values = {term.symbol: term.value for term in why.terms}
+    for equation in why.equations:
+        left, right = equation.formula.split(" = ", 1)
+        assert left == equation.symbol
+        got = evaluated(right, values)
+        # a difference of two large numbers keeps the rounding of both
+        assert got == pytest.approx(equation.value, rel=1e-9, abs=1e-12 * max(values.values())), (
+            equation.formula
+        )
+
+
 def test_formulas_give_their_values_from_the_values_of_the_terms(estimate):
     for why in explanations(estimate):
-        values = {term.symbol: term.value for term in why.terms}
-        for equation in why.equations:
-            left, right = equation.formula.split(" = ", 1)
-            assert left == equation.symbol
-            got = evaluated(right, values)
-            # a difference of two large numbers keeps the rounding of both
-            assert got == pytest.approx(equation.value, rel=1e-9, abs=1e-12 * max(values.values())), (
-                equation.formula
-            )
+        assert_formulas_give_their_values(why)
 
 
 def test_formulas_with_numbers_are_right_to_their_printed_digits(estimate):
@@ -115,6 +121,8 @@ def test_values_are_those_of_the_estimate(estimate):
         "memory": m.required_bytes_per_device,
         "weights_bytes": m.weights_bytes,
         "cache_bytes": m.cache_bytes,
+        "cache_tokens": m.cache_tokens,
+        "max_concurrency": m.max_concurrency,
         "cache_bytes_per_token": calc.cache_bytes_per_token(
             estimate.model, {"fp8": 1}.get(estimate.deployment.kv_dtype, 2), estimate.deployment.tp
         ),
@@ -255,8 +263,25 @@ def test_every_model_can_be_explained(model):
     e = calc.estimate(model, "h100-sxm", workload=calc.Workload(concurrency=5))
     for why in explanations(e):
         assert why.to_text()
+        assert_formulas_give_their_values(why)
         if why.parts:
             assert sum(part.value for part in why.parts) == pytest.approx(why.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", calc.model_ids())
+def test_the_memory_of_every_model_can_be_explained_where_layers_are_not_grouped(model):
+    load = calc.Workload(concurrency=5, prompt_tokens=3001)
+    e = calc.estimate(model, "h200-sxm", calc.Deployment(engine="sglang"), load)
+    values = {
+        "memory": e.memory.required_bytes_per_device,
+        "cache_bytes": e.memory.cache_bytes,
+        "max_concurrency": e.memory.max_concurrency,
+        "cache_tokens": e.memory.cache_tokens,
+    }
+    for metric, value in values.items():
+        why = e.explain(metric)
+        assert why.value == pytest.approx(value, rel=1e-12), metric
+        assert_formulas_give_their_values(why)
 
 
 @pytest.mark.parametrize("device", calc.device_ids())

@@ -60,11 +60,15 @@ def assert_same(function, tree, symbols, arguments, sizes=()):
 
 
 def test_every_traced_formula_is_its_numeric_function(estimate):
+    checked = set()  # metrics share formulas
     for metric in METRICS:
         if metric.startswith("usd") and estimate.cost is None:
             continue
         trace, _ = traced(estimate, metric)
         for definition in trace.definitions.values():
+            if (definition.symbol, definition.tree) in checked:
+                continue
+            checked.add((definition.symbol, definition.tree))
             used = [argument for argument in definition.arguments if isinstance(argument, sympy.Symbol)]
             symbols = list(dict.fromkeys(used))  # two kinds of layers may share a size
             sizes = [symbol for symbol in symbols if trace.term(symbol).kind == estimate.model.config_kind]

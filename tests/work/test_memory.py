@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calc
-from calc.specs.engine import load_engine
+from calc.specs.engine import engine_of
 from calc.work.budget import memory_of
 from calc.work.memory import cache_bytes_per_sequence, precision_of, weights_bytes_by_role
 
@@ -18,7 +18,7 @@ GIB = 2**30
 def memory(model="llama-3.1-70b", device="h100-sxm", load=None, **deployment):
     d = calc.Deployment(**deployment)
     load = load or calc.Workload(concurrency=16)
-    return memory_of(calc.load_model(model), calc.load_device(device), d, load, load_engine(d.engine))
+    return memory_of(calc.load_model(model), calc.load_device(device), d, load, engine_of(d, calc.load_device(device)))
 
 
 @pytest.mark.parametrize(("n_kv_heads", "expected"), [(8, 17_179_869_184), (32, 68_719_476_736)])
@@ -60,7 +60,7 @@ def test_the_budget_equals_what_vllm_logged_for_llama_70b_fp8(
     tp, kv, logged_gib, logged_pool_gib, logged_tokens
 ):
     """vLLM 0.19 start-up logs on H100 80GB at utilisation 0.95, llm-d-planner pull request 205."""
-    m = memory(tp=tp, weight_dtype="fp8", kv_dtype=kv, memory_utilization=0.95)
+    m = memory(tp=tp, weight_dtype="fp8", kv_dtype=kv, memory_utilization=0.95, engine_version="0.19")
     assert m.weights_bytes_per_device / GIB == pytest.approx(logged_gib, rel=0.01)
     assert m.cache_pool_bytes_per_device / GIB == pytest.approx(logged_pool_gib, rel=0.015)
     assert m.cache_tokens == pytest.approx(logged_tokens, rel=0.015)

@@ -10,6 +10,7 @@ from calc.specs.quantization import stored_bits, weight_format
 from calc.work.op import Precision, Sequences
 from calc.work.parameters import (
     active_parameters,
+    layer_weights,
     mtp_parameters,
     mtp_weights,
     parameter_counts,
@@ -129,7 +130,10 @@ def test_files_have_their_published_size_to_the_byte(name, size):
     assert bits / 8 == size
 
 
-@pytest.mark.parametrize("name", model_ids())
+WITH_ENCODER = [name for name in model_ids() if load_model(name).encoder_tokens is not None]
+
+
+@pytest.mark.parametrize("name", sorted(set(model_ids()) - set(WITH_ENCODER)))
 def test_matrix_products_of_one_decoded_token_are_two_flops_per_active_parameter(name):
     """Counted twice over: operations are written apart from weights.
 
@@ -144,6 +148,49 @@ def test_matrix_products_of_one_decoded_token_are_two_flops_per_active_parameter
     active = sum(w.active_parameters * count for w, count in weights(model) if w.role in matrices)
     active += model.vocab_size * model.d_model if model.tied_embeddings else 0
     assert flops == pytest.approx(2 * active, rel=7e-3 if name in ("gemma-4-e2b", "gemma-4-e4b") else 1e-4)
+
+
+@pytest.mark.parametrize("name", WITH_ENCODER)
+def test_matrix_products_of_a_model_with_an_encoder_are_two_flops_per_parameter_and_token(name):
+    """Decode leaves out the encoder and the keys and values of its positions; prefill runs them once."""
+    model = load_model(name)
+    precision = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
+    head = model.vocab_size * model.d_model
+    encoder = matrices(w for layer in model.encoder_layers for w in layer_weights(layer))
+    decoder = [w for layer in model.layers for w in layer_weights(layer)]
+    cross = matrices(w for w in decoder if w.name in ("cross_attention.k_proj", "cross_attention.v_proj"))
+    rest = matrices(decoder) - cross
+    assert gemm_flops(model, Sequences("decode", 3, 1, 0), precision) == 2 * 3 * (rest + head)
+    positions = model.encoder_tokens or 40
+    read = 40 if model.encoder_tokens else 1  # T5 and BART read one start token
+    expected = 3 * (positions * (encoder + cross) + read * rest + head)
+    assert gemm_flops(model, Sequences("prefill", 3, 40, 0), precision) == 2 * expected
+
+
+def matrices(rows):
+    return sum(w.parameters for w in rows if w.role in ("attention", "feedforward"))
+
+
+def gemm_flops(model, group, precision):
+    return sum(op.flops * op.count for op in step_ops(model, (group,), precision) if op.kind == "gemm")
+
+
+def test_kimi_k3_is_the_sum_of_the_tensors_of_its_checkpoint():
+    """Shapes as the files hold them; a_log with its 96 heads, which they pad to 128."""
+    d, heads, inner = 7168, 96, 12288
+    delta = 5 * inner * d + 3 * inner * 4 + 128 * d + inner * 128 + inner + heads + heads * d + 128
+    queries = 1536 * d + 1536 + heads * 192 * 1536
+    latent = queries + 576 * d + 512 + heads * 256 * 512 + 2 * inner * d
+    dense = 3 * 33792 * d
+    routed = 896 * d + 3 * 6144 * d + 2 * 3584 * d + 3584 + 896 * 3 * 3072 * 3584
+    tower = 1024 * 588 + 4096 * 1024 + 27 * (4 * 1536 * 1024 + 2 * 4096 * 1024 + 2048) + 1024
+    projector = 4096 * 4096 + d * 4096 + d
+    around = 2 * 163840 * d + 3 * d
+    expected = 69 * delta + 24 * latent + dense + 92 * routed + 93 * 6 * d + tower + projector + around
+    model = load_model("kimi-k3")
+    assert total_parameters(model) == expected
+    text = active_parameters(model, with_embedding=False) - tower - projector
+    assert round(text / 1e9) == 104  # as published
 
 
 def test_a_layer_without_attention_or_feed_forward_is_counted():

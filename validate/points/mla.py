@@ -41,7 +41,6 @@ def decode_mla_op(rows: Mapping) -> Op:
 
 def mla_bmm_op(rows: Mapping) -> Op:
     """Return the Op of rows of one weight dtype: one product for each head, ``m`` tokens."""
-    import numpy as np
 
     variants = np.asarray(rows["variant"]).astype(str)
     n, k = np.array([_SIZES[name] for name in variants], dtype=float).reshape(-1, 2).T

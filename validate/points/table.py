@@ -32,10 +32,7 @@ class Kind:
     format_column: str = "dtype"
 
 
-KINDS: dict[str, Kind] = {
-    kind.op: kind
-    for kind in (Kind("gemm", gemm_op, ("n", "k")),)
-}
+KINDS: dict[str, Kind] = {kind.op: kind for kind in (Kind("gemm", gemm_op, ("n", "k")),)}
 
 
 @dataclass(frozen=True, eq=False)

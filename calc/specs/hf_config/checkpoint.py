@@ -4,8 +4,21 @@ from collections.abc import Callable, Iterable, Iterator
 
 from calc.specs.errors import SpecError
 from calc.specs.hf_config.fields import Fields, n_layers_of, shown
-from calc.specs.hf_config.modules import OUTER_MODULES, Patterns, layer_modules, plain_name
-from calc.specs.quantization import Checkpoint, default_format, grouped, role_of, weight_format
+from calc.specs.hf_config.modules import (
+    OUTER_MODULES,
+    LayerMentions,
+    Patterns,
+    layer_modules,
+    plain_name,
+)
+from calc.specs.quantization import (
+    Checkpoint,
+    Exceptions,
+    default_format,
+    grouped,
+    role_of,
+    weight_format,
+)
 
 #: stored dtype -> format that engines run it in (they halve a checkpoint kept in 32 bits)
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp16"}
@@ -46,21 +59,26 @@ def _resolved(c: Fields, rules: "_Rules", plain: str) -> Checkpoint:
     n_layers = n_layers_of(text)
     n_mtp = text.count("num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0, most=16)
     modules = layer_modules(c.text("model_type", ""))
-    places = [(f"layers.{i}",) for i in range(n_layers)]
-    places += [(f"layers.{n_layers + i}", f"mtp.layers.{i}") for i in range(n_mtp)]
     most = rules.most_common(modules, n_layers // 2)
     fmt = weight_format(most)
 
-    def exceptions(names, prefixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    def exceptions(names, *prefixes: str) -> Iterator[tuple[str, str]]:
         for name, spellings in names.items():
-            found = rules.format_of(name, [f"{before}{module}" for before in prefixes for module in spellings])
+            found = rules.format_of(name, [before + module for before in prefixes for module in spellings])
             found = plain if found == _PLAIN else found
             if found and found != default_format(name, _role(name), fmt, plain):
                 yield name, found
 
-    layers = [tuple(exceptions(modules, tuple(f"{place}." for place in each))) for each in places]
+    alike: dict[object, Exceptions] = {}
+    for i in range(n_layers):
+        said = rules.mentions.of(i)
+        if said not in alike:
+            alike[said] = tuple(exceptions(modules, f"layers.{i}."))
+    layers = [alike[rules.mentions.of(i)] for i in range(n_layers)]
+    for i in range(n_mtp):
+        layers.append(tuple(exceptions(modules, f"layers.{n_layers + i}.", f"mtp.layers.{i}.")))
     groups, order = grouped(layers)
-    return Checkpoint(most, plain, tuple(exceptions(OUTER_MODULES, ("",))), groups, order, rules.kv_dtype)
+    return Checkpoint(most, plain, tuple(exceptions(OUTER_MODULES, "")), groups, order, rules.kv_dtype)
 
 
 def _role(name: str) -> str:
@@ -85,15 +103,18 @@ class _Rules:
     """
 
     def __init__(self, q: Fields, expert_dtype: str = ""):
-        self.ignored = Patterns(_ignored(q))
+        ignored = list(_ignored(q))
+        self.ignored = Patterns(ignored)
         self.targets: list[tuple[Patterns, str]] = []
         self.listed: dict[str, str] = {}
+        self._rules = ignored
         self.kv_dtype = _kv_dtype(q)
         self.expert_format = "mxfp4" if expert_dtype == "fp4" else ""
         if "quantized_layers" in q:
             self._read_layers(q)
         else:
             self.base = self._read_method(q)
+        self.mentions = LayerMentions(self._rules)
 
     def format_of(self, name: str, modules: list[str]) -> str:
         """Return the format of a weight, ``"plain"`` where it is left alone, "" for the default."""
@@ -133,6 +154,7 @@ class _Rules:
             self.listed[plain_name(str(name))] = _algorithm(layers.section(name))
         if not self.listed:
             raise SpecError(f"{layers.where} is empty")
+        self._rules = [*self._rules, *(f"{name} {fmt}" for name, fmt in self.listed.items())]
         # beside its list DeepSeek-V4 keeps the format of the file that was quantised further,
         # and what it ignores is left in that
         beneath = q.text("quant_method", "modelopt").lower() == "fp8"
@@ -161,6 +183,7 @@ class _Rules:
             named = [target for target in _names(group, "targets") if target not in _CLASSES]
             if named:
                 self.targets.append((Patterns(named), fmt))
+                self._rules = [*self._rules, *(f"{target} {fmt}" for target in named)]
             else:
                 base = base or fmt
         return base or _PLAIN
@@ -217,10 +240,6 @@ def _modelopt(q: Fields) -> str:
     return "" if q.text("quant_algo").upper() == "MIXED_PRECISION" else _algorithm(q)
 
 
-def _gptq(q: Fields, zeros: bool = False) -> str:
-    return _integer(q, "bits", zeros)
-
-
 def _bitsandbytes(q: Fields) -> str:
     if q.flag("load_in_8bit"):
         return "int8"
@@ -243,33 +262,49 @@ def _quark(q: Fields) -> str:
 def _group_format(q: Fields, group: Fields) -> str:
     """Return the format of one group of a compressed-tensors config."""
     algorithm = f"{q.text('format', '')} {group.text('format', '')}".lower()
+    # null says that activations stay in 16 bits; a trimmed config says nothing
+    alone = "input_activations" in group.config and group.value("input_activations") is None
     for known in ("mxfp4", "nvfp4", "mxfp8"):
         if known in algorithm:
-            plain = known == "nvfp4" and "input_activations" not in group
-            return "nvfp4-a16" if plain else known
+            return "nvfp4-a16" if known == "nvfp4" and alone else known
     w = group.section("weights")
-    alone = "input_activations" not in group
     if w.text("type", "int") != "float":
-        return _integer(w, "num_bits", zeros=not w.flag("symmetric", True), alone=alone)
+        return _grouped_integer(w, alone or "pack-quantized" in algorithm, "input_activations" in group)
     if w.count("num_bits") == 4:
-        if w.count("group_size", default=16, least=-1) == 32:
-            return "mxfp4"
-        return "nvfp4-a16" if alone and q.text("quant_algo", "") == "MIXED_PRECISION" else "nvfp4"
+        small = w.count("group_size", default=16, least=-1) == 16
+        return ("nvfp4-a16" if alone else "nvfp4") if small else "mxfp4"
     return {"channel": "fp8-channel", "block": "fp8-block"}.get(w.text("strategy", ""), "fp8")
 
 
-def _integer(q: Fields, bits_name: str, zeros: bool, alone: bool = True) -> str:
-    bits = q.count(bits_name, default=4, most=16)
-    size = q.count("group_size", default=128, least=-1)
+def _grouped_integer(w: Fields, alone: bool, activations: bool) -> str:
+    bits = _bits(w, "num_bits")
+    if bits == 8 and alone:
+        return "int8-g128" if w.count("group_size", default=-1, least=-1) > 0 else "int8-a16"
     if bits == 8:
-        grouped_weights = alone and size > 0 and (bits_name == "bits" or "group_size" in q)
-        return ("int8-g128" if grouped_weights else "int8-a16") if alone else "int8"
-    if bits != 4:
-        raise SpecError(f"{q.where}: {bits_name} must be 4 or 8, got {bits}")
+        return "int8"
+    return _int4(w, zeros=not w.flag("symmetric", True), activations=activations)
+
+
+def _integer(q: Fields, zeros: bool = False) -> str:
+    """Return the format of GPTQ or AWQ: weights only, in groups."""
+    if _bits(q, "bits") == 8:
+        return "int8-g128" if q.count("group_size", default=128, least=-1) > 0 else "int8-a16"
+    return _int4(q, zeros, activations=False)
+
+
+def _bits(q: Fields, name: str) -> int:
+    bits = q.count(name, default=4, most=16)
+    if bits not in (4, 8):
+        raise SpecError(f"{q.where}: {name} must be 4 or 8, got {bits}")
+    return bits
+
+
+def _int4(q: Fields, zeros: bool, activations: bool) -> str:
     if zeros:
         return "int4-awq"
-    if not alone:
+    if activations:
         return "int4-a8"
+    size = q.count("group_size", default=128, least=-1)
     return {32: "int4-g32", 64: "int4-g64", -1: "int4-channel"}.get(size, "int4")
 
 
@@ -278,9 +313,9 @@ _METHODS: dict[str, Callable[[Fields], str]] = {
     "fp8": _fp8,
     "fbgemm_fp8": lambda q: "fp8-channel",
     "mxfp4": lambda q: "mxfp4",
-    "awq": lambda q: _gptq(q, zeros=True),
-    "gptq": _gptq,
-    "auto-round": _gptq,
+    "awq": lambda q: _integer(q, zeros=True),
+    "gptq": _integer,
+    "auto-round": _integer,
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": lambda q: "",
     "modelopt": _modelopt,

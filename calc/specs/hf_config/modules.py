@@ -3,6 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 #: part of a layer -> how families name its module
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -92,6 +93,7 @@ OUTER_MODULES: Mapping[str, tuple[str, ...]] = {
 }
 
 _LAYER = re.compile(r"layers\\?\.(\d+)(?=\\?\.)")
+_NUMBERED = re.compile(r"layers\\?\.(\d+)(?=(\*|\\?\.|\s|$))")
 
 
 def plain_name(module: str) -> str:
@@ -115,6 +117,47 @@ def _spellings(module: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+class LayerMentions:
+    """Which layers rules mention by number, so that those treated alike are looked at once.
+
+    Examples
+    --------
+    >>> mentions = LayerMentions(["model.layers.0.mlp*", "model.layers.2.mlp*", "lm_head"])
+    >>> mentions.of(0) == mentions.of(2), mentions.of(0) == mentions.of(1)
+    (True, False)
+    """
+
+    def __init__(self, rules: Iterable[str]):
+        self._rules: dict[str, set[str]] = {}
+        self._prefixes: set[str] = set()
+        self._unclear = False
+        for rule in rules:
+            found = _NUMBERED.search(rule)
+            if found and found.group(2) == "*":
+                self._prefixes.add(found.group(1))
+            elif found:
+                rest = f"{rule[: found.start(1)]}#{rule[found.end(1) :]}"
+                self._rules.setdefault(found.group(1), set()).add(rest)
+            elif "layers" in rule and any(map(str.isdigit, rule)):
+                self._unclear = True  # an expression over numbers
+
+    def of(self, layer: int) -> object:
+        """Return what is said of a layer; equal answers for layers that rules treat alike."""
+        number = str(layer)
+        if self._unclear or any(number.startswith(prefix) for prefix in self._prefixes):
+            return layer
+        return frozenset(self._rules.get(number, ()))
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> re.Pattern:
+    """Return a regular expression; one that matches nothing where it is not valid."""
+    try:
+        return re.compile(expression)
+    except re.error:
+        return re.compile(r"(?!)")
+
+
 class Patterns:
     """Names, globs and regular expressions (``re:``) as quantisation configs list modules.
 
@@ -124,14 +167,15 @@ class Patterns:
     Examples
     --------
     >>> some = Patterns(["lm_head", "model.layers.0.*", "re:.*self_attn.*", "gate"])
-    >>> [some.match(name) for name in ("lm_head", "layers.0.mlp.up_proj", "layers.1.mlp.gate", "layers.1.mlp")]
+    >>> names = ("lm_head", "layers.0.mlp.up_proj", "layers.1.mlp.gate", "layers.1.mlp.up_proj")
+    >>> [some.match(name) for name in names]
     [True, True, True, False]
     """
 
     def __init__(self, patterns: Iterable[str]):
         self._names: set[str] = set()
         self._fragments: set[str] = set()
-        self._compiled: dict[str | None, list] = {}
+        self._expressions: dict[str | None, list[tuple[str, bool]]] = {}
         for pattern in patterns:
             self._add(pattern)
 
@@ -146,12 +190,8 @@ class Patterns:
             (self._names if name.startswith(("layers.", "mtp.")) else self._fragments).add(name)
             return
         layer = _LAYER.search(pattern)
-        for expression in expressions:
-            try:
-                compiled = re.compile(expression)
-            except re.error:
-                continue
-            self._compiled.setdefault(layer.group(1) if layer else None, []).append((compiled, normal))
+        bucket = self._expressions.setdefault(layer.group(1) if layer else None, [])
+        bucket += [(expression, normal) for expression in expressions]
 
     def match(self, module: str) -> bool:
         """Whether any pattern names a module (as ``plain_name`` gives it) or what contains it."""
@@ -161,8 +201,8 @@ class Patterns:
         if any(f".{fragment}." in f".{module}." for fragment in self._fragments):
             return True
         layer = words[words.index("layers") + 1] if "layers" in words[:-1] else None
-        patterns = self._compiled.get(None, []) + (self._compiled.get(layer, []) if layer else [])
+        patterns = self._expressions.get(None, []) + (self._expressions.get(layer, []) if layer else [])
         return any(
-            expression.match(name) for expression, normal in patterns
+            _compiled(expression).match(name) for expression, normal in patterns
             for name in ((module, f"model.{module}") if normal else _spellings(module))
         )  # fmt: skip
