@@ -32,7 +32,7 @@ _HOMES = {
     "calc.work.finetuning": ("finetuning_memory", "FineTuning", "FinetuningMemory"),
     "calc.work.parameters": ("parameter_counts", "total_parameters", "active_parameters"),
     "calc.timing.roofline": ("roofline_time_s", "op_time_s"),
-    "calc.timing.calibration": ("load_calibration",),
+    "calc.timing.calibration": ("load_calibration", "calibration_for"),
     "calc.economics.prices": ("all_prices", "device_price"),
     "calc.economics.cost": ("usd_per_mtok",),
     "calc.estimate": ("Estimate", "SLO", "estimate", "memory", "ways_to_fit"),

@@ -8,6 +8,7 @@ sequence looks at) and ``encoded_tokens`` (positions that this step has encoded)
 from dataclasses import dataclass, fields, replace
 
 from calc.specs.model import Weight
+from calc.work.attention_core import attention_shape, encoder_core
 from calc.work.cache import CachePart
 from calc.work.causal import heads_per_device
 from calc.work.grouped_query import GroupedQuery
@@ -22,12 +23,8 @@ class EncoderAttention(GroupedQuery):
         """Bytes that one sequence keeps: none. [byte]"""
         return 0 * tokens
 
-    def _core(self, group, heads, kv_heads, pair_width, precision) -> Op:
-        pairs = group.new_tokens * (group.past_tokens + group.new_tokens)
-        op = super()._core(group, heads, kv_heads, pair_width, precision)
-        moved = precision.activation_bytes * group.tokens * (heads + kv_heads) * pair_width
-        flops = 2.0 * group.n_sequences * heads * pairs * pair_width
-        return replace(op, flops=flops, cache_bytes=0.0, activation_bytes=moved)
+    def _core(self, group, heads, kv_heads, precision) -> Op:
+        return encoder_core(group, heads, kv_heads, (self.d_head, self.value_width), precision)
 
 
 @dataclass(frozen=True)
@@ -81,25 +78,25 @@ class DecoderAttention(GroupedQuery):
         cross = [
             gemm("cross_attention.q_proj", "attention", tokens, queries, self.d_model, precision),
             *([project] if encoding else []),
-            *[self._cross(group, heads, kv_heads, pair_width, precision) for group in groups],
+            *[self._cross(group, heads, kv_heads, precision) for group in groups],
             gemm("cross_attention.o_proj", "attention", tokens, self.d_model, values, precision),
         ]
         return self._self.ops(groups, precision, tp) + cross
 
-    def _cross(self, group: Sequences, heads, kv_heads, pair_width, precision: Precision) -> Op:
+    def _cross(self, group: Sequences, heads, kv_heads, precision: Precision) -> Op:
         """Return the attention of new tokens to the encoder's positions, all of them."""
+        widths = self.d_head, self.value_width
+        pair_width = sum(widths)
         pairs = group.new_tokens * group.source_tokens
         moved = group.n_sequences * group.source_tokens + group.encoded_tokens
         return Op(
             name=f"cross_attention.{group.phase}",
             kind=f"{group.phase}_attention",
             dtype=precision.activation,
+            format=precision.kv_format,
             flops=2.0 * group.n_sequences * heads * pairs * pair_width,
             cache_bytes=moved * kv_heads * pair_width * precision.kv_bytes,
             activation_bytes=precision.activation_bytes * group.tokens * heads * pair_width,
             items=group.n_sequences * kv_heads,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "past": group.source_tokens,
-                "heads": heads, "kv_heads": kv_heads, "d_head": self.d_head, "window": 0,
-            },
-        )  # fmt: skip
+            shape=attention_shape(group, group.source_tokens, heads, kv_heads, widths),
+        )

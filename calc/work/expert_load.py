@@ -12,12 +12,15 @@ takes. Ignored: replicas of popular experts, and routers that choose groups of e
 
 from typing import NamedTuple
 
-from calc.specs.numeric import is_symbolic, maximum, minimum, where
+from calc.specs.numeric import is_symbolic, maximum, minimum, require, where
 
 #: Popularities of the benchmark span this range while there are fewer rows than experts ...
 FEW_ROWS_RANGE = 200.0
 #: ... and this share of the tokens beyond.
 RANGE_PER_TOKEN = 0.8
+#: Exponents beyond this are not known from any measured layer.
+MAX_SKEW = 1.5
+_TINY = 1e-30
 
 
 class Load(NamedTuple):
@@ -59,7 +62,12 @@ def expert_load(tokens, n_experts, top_k, ep=1, skew=0.0) -> Load:
     ep : int
         Ranks that share the experts.
     skew : number or array
-        Exponent of the power law of expert popularity; 0 is uniform routing. [1]
+        Exponent of the power law of expert popularity, up to 1.5; 0 is uniform routing. [1]
+
+    Raises
+    ------
+    SpecError
+        If the skew is not between 0 and 1.5.
 
     Examples
     --------
@@ -71,6 +79,7 @@ def expert_load(tokens, n_experts, top_k, ep=1, skew=0.0) -> Load:
     """
     if is_symbolic(skew) or (type(skew) in (int, float) and skew == 0):
         return _uniform(tokens, n_experts, top_k, ep)
+    require((skew >= 0) & (skew <= MAX_SKEW), f"skew must lie between 0 and {MAX_SKEW}")
     even, law = _uniform(tokens, n_experts, top_k, ep), power_law_load(tokens, n_experts, top_k, ep, skew)
     return Load(*(where(skew > 0, second, first) for first, second in zip(even, law, strict=True)))
 
@@ -94,7 +103,7 @@ def _uniform(tokens, n_experts, top_k, ep) -> Load:
     local, mean = n_experts / ep, tokens * top_k / ep
     deviation = (mean * (1 - 1 / ep) * (n_experts - top_k) / maximum(1, n_experts - 1)) ** 0.5
     rows = minimum(mean + largest_of_normals(ep) * deviation, tokens * minimum(local, top_k))
-    chance = rows / (maximum(tokens, 1e-9) * local)
+    chance = rows / maximum(tokens * local, _TINY)
     return Load(local * (1 - (1 - minimum(chance, 1.0)) ** tokens), rows)
 
 
@@ -129,7 +138,7 @@ def power_law_load(tokens, n_experts, top_k, ep, skew) -> Load:
 def _scaled_load(tokens, n_experts, top_k, ep, skew, span) -> Load:
     """Load of the busiest rank with popularities between 1 and ``span``."""
     mass = _moment(1.0, span, 0, skew)
-    scale = tokens * top_k / n_experts * mass / _moment(1.0, span, 1, skew)
+    scale = maximum(tokens * top_k, _TINY) / n_experts * mass / _moment(1.0, span, 1, skew)
 
     def part(low, high, n):
         """Integral of load**n between two loads. [rows**n]"""
@@ -141,13 +150,13 @@ def _scaled_load(tokens, n_experts, top_k, ep, skew, span) -> Load:
     lost = part(0.0, 1.5, 1) - part(0.5, 1.5, 0)  # rounded away below one half, gained up to one
     share = minimum(1.0, part(0.5, top, 0) + maximum(0.0, lost + cut))
 
-    local, mean = n_experts / ep, tokens * top_k / ep
+    local, mean = n_experts / ep, maximum(tokens * top_k, _TINY) / ep
     spread = part(0.0, tokens, 2) + tokens**2 * part(tokens, top, 0) - (mean / local) ** 2
     spread = maximum(0.0, spread) * local * (1 - 1 / ep) / mean**2  # squared, relative to the mean
     rows = mean * _gamma_quantile(spread, largest_of_normals(ep))
     rows = minimum(rows, tokens * top_k, maximum(mean, local * minimum(tokens, top)))
     rows = maximum(rows, minimum(1.0, tokens * top_k))
-    hit = local * (1 - maximum(0.0, 1 - share) ** (rows / mean))
+    hit = local * (1 - (1 - share) ** (rows / mean))
     return Load(minimum(maximum(hit, minimum(1.0, rows)), rows), rows)
 
 

@@ -9,27 +9,9 @@ from dataclasses import dataclass
 from calc.specs.errors import unknown_name
 from calc.specs.model import Part, Weight
 from calc.work.causal import step_tokens
+from calc.work.expert_load import expert_load
+from calc.work.experts import ExpertSizes, routed_experts
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
-
-
-def experts_hit(tokens, n_experts, top_k):
-    r"""Expected number of distinct experts that a step touches, under uniform routing.
-
-    .. math::  E \, (1 - (1 - k/E)^{T})
-
-    Parameters
-    ----------
-    tokens : number or array
-        Tokens in the step. [tokens]
-    n_experts, top_k : int
-        Experts in the layer, and how many each token visits.
-
-    Examples
-    --------
-    >>> print(f"{experts_hit(1, 8, 2):.1f} of 8 experts, then {experts_hit(16, 8, 2):.2f}")
-    2.0 of 8 experts, then 7.92
-    """
-    return n_experts * (1 - (1 - top_k / n_experts) ** tokens)
 
 
 @dataclass(frozen=True)
@@ -135,8 +117,11 @@ class MixtureOfExperts:
             weights.append(Weight("shared_expert.gate", "shared_expert", 1, self.d_model))
         return tuple(weights)
 
-    def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
-        """Operations of one layer in one step on one device."""
+    def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp, ep=1, skew=0.0) -> list[Op]:
+        """Operations of one layer in one step on one device: the busiest of ``ep`` ranks.
+
+        ``skew`` is the exponent of the power law of expert popularity, 0 for uniform routing.
+        """
         tokens = step_tokens(groups)
         rows, d_in = tokens * self.top_k, self.d_latent or self.d_model
         shared = self._shared.ops(groups, precision, tp) if self.d_shared else []
@@ -144,32 +129,16 @@ class MixtureOfExperts:
         if self.d_latent:
             down = [gemm("moe.latent_down", "shared_expert", tokens, self.d_latent, self.d_model, precision)]
             up = [gemm("moe.latent_up", "shared_expert", tokens, self.d_model, self.d_latent, precision)]
+        sizes = ExpertSizes(d_in, self.d_expert / tp, self.n_experts, self.top_k, 3 if self.gated else 2)
+        load = expert_load(tokens, self.n_experts, self.top_k, ep, skew)
         return [
             gemm("moe.router", "router", tokens, self.n_experts, self.d_model, precision),
             *down,
             elementwise("moe.permute", 2 * rows * d_in, 2 * rows * d_in, precision),
-            self._experts(tokens, d_in, precision, tp),
+            routed_experts(tokens, sizes, load, precision),
             *up,
             *shared,
         ]
-
-    def _experts(self, tokens, d_in, precision: Precision, tp) -> Op:
-        """Return the routed experts of so many tokens, each of width ``d_in``."""
-        hit, rows = experts_hit(tokens, self.n_experts, self.top_k), tokens * self.top_k
-        width, matrices = self.d_expert / tp, 3 if self.gated else 2
-        return Op(
-            name="moe.experts",
-            kind="moe",
-            dtype=precision.math_dtype("expert"),
-            flops=2.0 * rows * matrices * d_in * width,
-            weight_bytes=precision.weight_bytes("expert", hit * matrices * d_in * width),
-            activation_bytes=precision.activation_bytes * rows * (2 * d_in + (matrices + 1) * width),
-            items=hit,
-            shape={
-                "tokens": tokens, "top_k": self.top_k, "experts": self.n_experts, "hit": hit,
-                "d_model": d_in, "d_expert": width,
-            },
-        )  # fmt: skip
 
 
 #: kind named in a Part -> class

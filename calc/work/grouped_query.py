@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from calc.specs.model import Weight
 from calc.specs.numeric import minimum
-from calc.work.causal import causal_pairs, heads_per_device, step_tokens
+from calc.work.attention_core import attention_core
+from calc.work.causal import heads_per_device, step_tokens
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 
@@ -123,7 +124,7 @@ class GroupedQuery:
         q_width = heads * self.d_head * (2 if self.gated else 1) + (heads if self.head_gate else 0)
         kv_width = 0 if self.shares_cache else kv_heads * (self.d_head if self.keys_as_values else pair_width)
         rotated = heads * self.d_head + (0 if self.shares_cache else kv_heads * self.d_head)
-        core = [self._core(group, heads, kv_heads, pair_width, precision) for group in groups]
+        core = [self._core(group, heads, kv_heads, precision) for group in groups]
         return [
             gemm("attention.qkv_proj", "attention", tokens, q_width + kv_width, self.d_model, precision),
             elementwise("attention.rope_and_cache_write", tokens * rotated, tokens * rotated, precision),
@@ -131,26 +132,6 @@ class GroupedQuery:
             gemm("attention.o_proj", "attention", tokens, self.d_model, heads * self.value_width, precision),
         ]
 
-    def _core(self, group, heads, kv_heads, pair_width, precision) -> Op:
-        context = group.past_tokens + group.new_tokens
-        seen = self.cached_tokens(context)
-        if group.phase == "decode":  # with chunks: the last token of a chunk, which sees all of it
-            pairs, read = group.new_tokens * seen, seen
-        else:
-            pairs = causal_pairs(group.new_tokens, group.past_tokens, self.window, self.chunk)
-            read = minimum(context, seen + group.new_tokens)
-        written = 0 if self.shares_cache else group.new_tokens
-        cache = group.n_sequences * (read + written) * kv_heads * pair_width * precision.kv_bytes
-        return Op(
-            name=f"attention.{group.phase}",
-            kind=f"{group.phase}_attention",
-            dtype=precision.activation,
-            flops=2.0 * group.n_sequences * heads * pairs * pair_width,
-            cache_bytes=cache,
-            activation_bytes=precision.activation_bytes * group.tokens * heads * pair_width,
-            items=group.n_sequences * kv_heads,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "past": group.past_tokens,
-                "heads": heads, "kv_heads": kv_heads, "d_head": self.d_head, "window": self.window or 0,
-            },
-        )  # fmt: skip
+    def _core(self, group, heads, kv_heads, precision) -> Op:
+        widths, keeps = (self.d_head, self.value_width), not self.shares_cache
+        return attention_core(group, heads, kv_heads, widths, precision, self.window, self.chunk, keeps)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from calc.specs.model import Weight
 from calc.specs.numeric import minimum
+from calc.work.attention_core import attention_shape
 from calc.work.causal import causal_pairs, step_tokens
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
@@ -191,6 +192,7 @@ class LatentAttention:
             flops=2.0 * group.n_sequences * pairs * width,
             cache_bytes=group.n_sequences * context * self.d_index * precision.kv_bytes,
             items=group.n_sequences,
+            shape=attention_shape(group, context, self.n_index_heads, 1, (self.d_index, 0)),
         )
         return [
             gemm("indexer.q_b_proj", "attention", group.tokens, width, self.q_lora_rank, precision),

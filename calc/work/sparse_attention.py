@@ -6,6 +6,7 @@ The class has the three methods of ``calc.work.attention``, which registers it.
 from dataclasses import dataclass, fields
 
 from calc.specs.model import Weight
+from calc.work.attention_core import attention_shape
 from calc.work.causal import causal_pairs, step_tokens
 from calc.work.grouped_query import GroupedQuery
 from calc.work.op import Op, Precision, Sequences, gemm
@@ -59,7 +60,9 @@ class BlockSparse(GroupedQuery):
             name=f"indexer.scores_{group.phase}",
             kind=f"{group.phase}_attention",
             dtype=precision.activation,
+            format=precision.kv_format,
             flops=2.0 * group.n_sequences * pairs * self.n_index_heads * self.d_index,
             cache_bytes=group.n_sequences * context * self.d_index * precision.kv_bytes,
             items=group.n_sequences,
+            shape=attention_shape(group, context, self.n_index_heads, 1, (self.d_index, 0)),
         )

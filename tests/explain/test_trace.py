@@ -17,7 +17,7 @@ from calc.specs.numeric import ceil, floor, maximum, minimum, where
 from calc.timing.collectives import allreduce_time_s
 from calc.timing.roofline import op_time_s
 from calc.work.attention import causal_pairs
-from calc.work.feedforward import experts_hit
+from calc.work.expert_load import experts_hit
 
 
 def draws(rng: random.Random, count: int):

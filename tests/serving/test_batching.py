@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import calc
 from calc.serving.batching import Steps
 from calc.specs.engine import load_engine
+from calc.timing.calibration import calibration_for
 from calc.work.op import Sequences
 
 
@@ -17,13 +18,8 @@ def estimate(model="llama-3.1-8b", device="h100-sxm", tp=1, engine="vllm", dtype
 
 
 def steps(model="llama-3.1-8b", device="h100-sxm", tp=1):
-    return Steps(
-        calc.load_model(model),
-        calc.load_device(device),
-        calc.Deployment(tp=tp),
-        load_engine("vllm"),
-        calc.load_calibration(),
-    )
+    d = calc.load_device(device)
+    return Steps(calc.load_model(model), d, calc.Deployment(tp=tp), load_engine("vllm"), calibration_for(d))
 
 
 def test_a_static_batch_takes_its_prefill_and_then_one_step_a_token():

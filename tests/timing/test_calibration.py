@@ -1,50 +1,113 @@
-"""Calibration files: labelled, bounded, strict."""
+"""Calibration files: labelled, bounded, strict, and which one speaks for a device."""
 
+import numpy as np
 import pytest
 import yaml
 
 import calc
 from calc.specs.facts import spec_files
+from calc.timing.calibration import TRUST, calibration_for, load_calibration
+from calc.timing.forms import FORMS
 
-DEFAULT = spec_files("calibrations", "devices")["default"]
+FILES = spec_files("calibrations", "devices")
 
 
-def changed(tmp_path, change):
-    data = yaml.safe_load(DEFAULT.read_text())
+def changed(tmp_path, change, name="datasheet"):
+    data = yaml.safe_load(FILES[name].read_text())
     change(data)
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump(data))
     return str(path)
 
 
-def test_the_default_says_that_it_is_no_measurement_of_the_device():
-    assert calc.load_calibration().trust == "datasheet"
+def test_the_datasheet_defaults_say_that_they_are_no_measurement_of_the_device():
+    base = load_calibration("datasheet")
+    assert base.trust == "datasheet"
+    assert {fit.kind for fits in base.ops.values() for fit in fits.values()} == {"assumed"}
 
 
-def test_every_default_parameter_has_a_source_or_is_called_assumed():
-    for kind, parameters in calc.load_calibration().ops.items():
-        for name, fact in parameters.facts.items():
-            assert fact.sources or fact.kind == "assumed", (kind, name)
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_loads_with_a_form_a_label_and_a_source(name):
+    calibration = load_calibration(name)
+    assert calibration.trust in TRUST
+    for kind, fits in calibration.ops.items():
+        for fmt, fit in fits.items():
+            assert fit.form.name in FORMS, (kind, fmt)
+            assert fit.sources, (kind, fmt)
+            assert 0 < fit.low <= 1 <= fit.high
 
 
-def test_a_file_of_ones_own_is_used(tmp_path):
+@pytest.mark.parametrize("name", [name for name in FILES if load_calibration(name).trust == "calibrated"])
+def test_a_measured_device_states_error_and_range_of_each_fit(name):
+    for kind, fits in load_calibration(name).ops.items():
+        for fmt, fit in fits.items():
+            assert fit.error, (kind, fmt)
+            assert fit.error["n"] >= 12
+            assert fit.range, (kind, fmt)
+
+
+def test_a_measured_device_has_its_own_file_and_others_do_not_claim_to():
+    for device_id in calc.device_ids():
+        device = calc.load_device(device_id)
+        calibration = calibration_for(device)
+        measured = device_id in FILES
+        assert (calibration.trust == "calibrated") == measured, device_id
+        for fits in calibration.ops.values():
+            labels = {fit.trust for fit in fits.values()}
+            assert measured or "calibrated" not in labels
+
+
+def test_family_never_takes_the_devices_own_file():
+    device = calc.load_device("h200-sxm")
+    assert "calibrated" not in {
+        fit.trust for fits in calibration_for(device, "family").ops.values() for fit in fits.values()
+    }
+
+
+def test_a_form_of_another_version_is_refused(tmp_path):
+    def newer(data):
+        data["ops"]["gemm"]["any"]["form"] = "roofline/2"
+
+    with pytest.raises(calc.SpecError, match="unknown form 'roofline/2'"):
+        load_calibration(changed(tmp_path, newer))
+
+
+def test_parameters_must_be_those_of_the_form_and_within_bounds(tmp_path):
+    def missing(data):
+        del data["ops"]["gemm"]["any"]["parameters"]["e_memory"]
+
+    def impossible(data):
+        data["ops"]["gemm"]["any"]["parameters"]["e_compute"] = 1.2
+
+    with pytest.raises(calc.SpecError, match="differing: e_memory"):
+        load_calibration(changed(tmp_path, missing))
+    with pytest.raises(calc.SpecError, match=r"e_compute: 1\.2 must be from 0 to 1"):
+        load_calibration(changed(tmp_path / "..", impossible))
+
+
+def test_a_file_of_ones_own_is_used_and_the_rest_comes_from_the_defaults(tmp_path):
     def faster(data):
-        data["ops"]["gemm"]["memory_efficiency"]["value"] = 1.0
+        data["ops"] = {"gemm": data["ops"]["gemm"]}
+        data["ops"]["gemm"]["any"]["parameters"]["e_memory"] = 1.0
 
     own = changed(tmp_path, faster)
-    assert calc.load_calibration(own).parameters("gemm").e_memory == 1.0
-    default, mine = (calc.estimate("llama-3.1-8b", "h100-sxm", calibration=name) for name in ("default", own))
-    assert mine.tpot_s < default.tpot_s
-
-
-def test_an_efficiency_above_one_is_refused(tmp_path):
-    def impossible(data):
-        data["ops"]["gemm"]["compute_efficiency"]["value"] = 1.2
-
-    with pytest.raises(calc.SpecError, match=r"gemm\.compute_efficiency: 1\.2 must be above 0 and at most 1"):
-        calc.load_calibration(changed(tmp_path, impossible))
+    slow, fast = (calc.estimate("llama-3.1-8b", "mi300x", calibration=name) for name in ("datasheet", own))
+    assert fast.tpot_s < slow.tpot_s
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(calc.SpecError, match="unknown calibration 'h101'"):
-        calc.load_calibration("h101")
+        calc.estimate("llama-3.1-8b", "h100-sxm", calibration="h101")
+
+
+def test_a_size_beyond_the_fitted_range_is_outside():
+    fit = load_calibration("h100-sxm").fit("gemm", "bf16")
+    low, high = fit.range["m"]
+    assert not fit.is_outside({"m": high})
+    assert fit.is_outside({"m": 2.1 * high})
+    assert fit.is_outside({"m": np.array([low, 3 * high])}).tolist() == [False, True]
+
+
+def test_a_format_without_a_fit_borrows_the_nearest():
+    calibration = calibration_for(calc.load_device("a100-sxm-80gb"))
+    assert calibration.fit("gemm", "fp8").format == "bf16"

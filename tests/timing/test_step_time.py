@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import calc
 from calc.specs.engine import load_engine
+from calc.timing.calibration import calibration_for
 from calc.timing.step_time import step_time, timed_op
 from calc.work.memory import precision_of
 from calc.work.op import Sequences
@@ -26,7 +27,7 @@ def ops_of(model, groups, tp=1, dtype=None):
 def seconds(model, device, *groups, tp=1, dtype=None):
     ops = ops_of(model, groups, tp, dtype)
     d = calc.load_device(device)
-    return step_time(ops, d, calc.load_calibration(), load_engine("vllm"), 1).seconds
+    return step_time(ops, d, calibration_for(d), load_engine("vllm"), 1).seconds
 
 
 @given(
@@ -45,7 +46,7 @@ def test_no_operation_beats_the_dense_datasheet_roofline(model, device, dtype, t
         if op.kind == "allreduce":
             continue
         bound = max(op.flops / d.peak_flops_per_s(op.dtype), op.bytes / d.bandwidth_bytes_per_s)
-        assert timed_op(op, d, calc.load_calibration()).seconds >= op.count * bound * (1 - 1e-12), op.name
+        assert timed_op(op, d, calibration_for(d)).seconds >= op.count * bound * (1 - 1e-12), op.name
 
 
 @given(
@@ -93,7 +94,7 @@ def test_rows_sum_to_the_step_and_shares_by_bound_sum_to_the_row(shape):
     groups = (Sequences("decode", batch, 1, 1000), Sequences("prefill", 1, 512, 0))
     d = calc.load_device("h100-sxm")
     duration = step_time(
-        ops_of("llama-3.1-8b", groups, tp=2), d, calc.load_calibration(), load_engine("vllm"), batch
+        ops_of("llama-3.1-8b", groups, tp=2), d, calibration_for(d), load_engine("vllm"), batch
     )
     assert np.shape(duration.seconds) == shape
     assert np.allclose(sum(row.seconds for row in duration.merged().rows), duration.seconds, rtol=1e-12)
@@ -106,5 +107,6 @@ def test_rows_sum_to_the_step_and_shares_by_bound_sum_to_the_row(shape):
 def test_the_ops_in_time_are_the_ops_of_the_work():
     """Prediction and breakdown use one list: each op appears once, plus the engine's overhead."""
     ops = ops_of("llama-3.1-8b", (Sequences("decode", 1, 1, 10),))
-    rows = step_time(ops, calc.load_device("h100-sxm"), calc.load_calibration(), load_engine("vllm"), 1).rows
+    d = calc.load_device("h100-sxm")
+    rows = step_time(ops, d, calibration_for(d), load_engine("vllm"), 1).rows
     assert [row.name for row in rows] == [*(op.name for op in ops), "engine overhead"]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from calc.specs.errors import SpecError
 from calc.specs.model import ROLES, Part
-from calc.work.feedforward import Dense, MixtureOfExperts, experts_hit, feedforward
+from calc.work.expert_load import experts_hit
+from calc.work.feedforward import Dense, MixtureOfExperts, feedforward
 from calc.work.op import Precision, Sequences
 
 BF16 = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")

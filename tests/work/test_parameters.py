@@ -143,7 +143,7 @@ def test_matrix_products_of_one_decoded_token_are_two_flops_per_active_parameter
     model = load_model(name)
     precision = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
     ops = step_ops(model, (Sequences("decode", 1, 1, 0),), precision)
-    flops = sum(op.flops * op.count for op in ops if op.kind in ("gemm", "moe"))
+    flops = sum(op.flops * op.count for op in ops if op.kind in ("gemm", "bmm", "moe"))
     matrices = ("attention", "feedforward", "expert", "shared_expert", "router", "lm_head")
     active = sum(w.active_parameters * count for w, count in weights(model) if w.role in matrices)
     active += model.vocab_size * model.d_model if model.tied_embeddings else 0
@@ -172,7 +172,7 @@ def matrices(rows):
 
 
 def gemm_flops(model, group, precision):
-    return sum(op.flops * op.count for op in step_ops(model, (group,), precision) if op.kind == "gemm")
+    return sum(op.flops * op.count for op in step_ops(model, (group,), precision) if op.kind in ("gemm", "bmm"))
 
 
 def test_kimi_k3_is_the_sum_of_the_tensors_of_its_checkpoint():
