@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from calc.specs.errors import SpecError, unknown_name
+from calc.specs.errors import SpecError, short, unknown_name
 from calc.specs.facts import Fact, fact_from, sources_from, spec_files
 from calc.specs.strict_yaml import read_yaml
 
@@ -76,6 +76,8 @@ def load_calibration(name: str = "default") -> Calibration:
     return _calibration_from(path)
 
 
+#: kinds of op whose time follows the link, not the roofline
+COLLECTIVES = ("allreduce",)
 _RATIOS = {"compute_efficiency": "e_compute", "memory_efficiency": "e_memory", "link_efficiency": "e_link"}
 
 
@@ -90,8 +92,12 @@ def _calibration_from(path: Path) -> Calibration:
         facts = {
             key: fact_from(row, sources, f"{path}: ops.{kind}.{key}")
             for key, row in rows.items()
-            if key != "form"
+            if key != "form" and row is not None
         }
+        if (rows["form"] == "ring/1") != (kind in COLLECTIVES):
+            raise SpecError(
+                f"{path}: ops.{short(kind)}.form: {rows['form']} is for {', '.join(COLLECTIVES)} only"
+            )
         ratios = {_RATIOS[key]: fact.value for key, fact in facts.items() if key in _RATIOS}
         too_high = [key for key, fact in facts.items() if key in _RATIOS and not 0 < fact.value <= 1]
         if too_high:
@@ -99,11 +105,14 @@ def _calibration_from(path: Path) -> Calibration:
                 f"{path}: ops.{kind}.{too_high[0]}: {facts[too_high[0]].value} must be above 0 and at most 1"
             )
         ops[kind] = OpParameters(rows["form"], facts, facts["fixed"].value, **ratios)
+    spread = fact_from(data["spread"], sources, f"{path}: spread").value
+    if spread < 1:
+        raise SpecError(f"{path}: spread: {spread} must be at least 1")
     return Calibration(
         id=data["id"],
         name=data["name"],
         trust=data["trust"],
-        spread=fact_from(data["spread"], sources, f"{path}: spread").value,
+        spread=spread,
         ops=ops,
         note=data.get("note", ""),
         path=str(path),
