@@ -78,7 +78,7 @@ def _scenario(e: "Estimate") -> dict:
         "ep": deployment.ep,
         "dp": deployment.dp,
         "weight_dtype": e.weight_dtype,
-        "kv_dtype": deployment.kv_dtype or "bf16",
+        "kv_dtype": deployment.kv_dtype or e.model.checkpoint.kv_dtype or "bf16",
         "mode": load.mode,
         "concurrency": load.concurrency,
         "prompt_tokens": load.prompt_tokens,

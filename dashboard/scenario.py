@@ -35,7 +35,7 @@ class Scenario:
     Examples
     --------
     >>> Scenario(users=8).answer().n_devices
-    2
+    4
     """
 
     model: str = "llama-3.1-70b"

@@ -42,8 +42,8 @@ def test_estimate_prints_memory_speed_cost_and_the_bound_as_json(capsys):
 def test_the_same_scenario_on_one_device_in_bf16_does_not_fit_says_by_how_much_and_exits_with_1(capsys):
     code, out, _ = run(capsys, "estimate", *SCENARIO, "--weights", "bf16")
     assert code == 1
-    assert "does not fit: needs 143.9 GB per device" in out
-    assert "67.4 GB short" in out
+    assert "does not fit: needs 145.0 GB per device" in out
+    assert "68.5 GB short" in out
 
 
 def test_a_typo_suggests_the_right_name_in_one_line_and_exits_with_2(capsys):

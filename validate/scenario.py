@@ -143,7 +143,7 @@ def predicted(scenario: Scenario, logged: Logged) -> dict[str, float]:
     wanted = [metric for metric in METRICS if logged.measured(metric) is not None]
     free = scenario.memory()
     values = {
-        "weights_bytes": free.weights_bytes_per_device,
+        "weights_bytes": free.weights_bytes_per_device + free.buffer_bytes_per_device,
         "cache_pool_bytes": free.cache_pool_bytes_per_device,
         "cache_tokens": _tokens(scenario, free),
         "max_concurrency": free.max_concurrency / free.dp,

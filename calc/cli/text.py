@@ -80,7 +80,9 @@ def scenario_line(e) -> str:
     """Return one line that names the scenario."""
     load = e.workload
     users = "max load" if load.mode == "max_load" else f"{load.concurrency} users"
-    formats = f"{e.weight_dtype} weights, {e.deployment.kv_dtype or 'bf16'} cache"
+    formats = (
+        f"{e.weight_dtype} weights, {e.deployment.kv_dtype or e.model.checkpoint.kv_dtype or 'bf16'} cache"
+    )
     place = f"{e.n_devices} x {e.device.name}, tp {e.deployment.tp}, {e.engine.name}"
     lengths = f"{load.prompt_tokens} prompt + {load.output_tokens} output tokens, {load.mode}"
     return f"{e.model.name} ({formats}) on {place}\n{users}, {lengths}"

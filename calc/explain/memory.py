@@ -121,7 +121,15 @@ def _adapters(t: Trace, e: Estimate):
 
 def _other(t: Trace, e: Estimate):
     name = "non_torch_parallel" if e.deployment.tp > 1 else "non_torch_single"
-    return t.fact("M_other", "driver and communication buffers", e.engine.facts[name])
+    driver, buffers = e.engine.facts[name], float(e.memory.buffer_bytes_per_device)
+    if not buffers:
+        return t.fact("M_other", "driver and communication buffers", driver)
+    words = "rope table, padding and workspaces beside the weights"
+    return t.define(
+        "M_other", "driver, communication and engine buffers", "byte", lambda *each: sum(each),
+        t.fact("M_driver", "driver and communication buffers", driver),
+        t.derived("M_buffers", words, buffers, "byte", f"as {e.engine.name} holds them"),
+    )  # fmt: skip
 
 
 def _activation(t: Trace, e: Estimate):

@@ -54,6 +54,8 @@ _FORMATS: tuple[tuple[str, dict], ...] = (
         "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True,
     }),
     (r"bnb-8bit|8bit-bnb", {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+    (r"int8", _grouped(8, "int", "channel", activations=True)),
+    (r"int4", _grouped(4, "int", "group", activations=False, size=128)),
     (r"bf16|fp16|f16", {}),
 )  # fmt: skip
 
@@ -88,7 +90,7 @@ _OTHER = {
     "vl", "vision", "audio", "omni", "eagle", "eagle3", "speculator", "medusa", "draft", "lora", "adapter",
     "embedding", "reranker", "reward", "rm", "pruned", "minitron", "2of4", "sparse", "mlx", "exl2", "exl3",
     "hqq", "onnx", "openvino", "aqlm", "quip", "mtp", "moe", "2bit", "3bit", "4bit", "5bit", "6bit", "8bit",
-    "int4", "int8", "tiny", "random", "dflash", "nvfp4", "w4a8", "reap", "merged", "upscaled",
+    "tiny", "random", "dflash", "nvfp4", "w4a8", "reap", "merged", "upscaled",
 }  # fmt: skip
 
 #: fine-tunes that do not carry their base in the name, or a shortened one, by what their cards say

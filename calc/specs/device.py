@@ -173,7 +173,10 @@ def _device_from(path: Path, own: bool = False) -> Device:
     sources = sources_from(data["sources"])
 
     def fact(row, name):
-        return fact_from(row, sources, f"{path}: {name}") if row else None
+        made = fact_from(row, sources, f"{path}: {name}") if row else None
+        if made and made.value <= 0:
+            raise SpecError(f"{path}: {name}: {made.printed} is not allowed; allowed are values above 0")
+        return made
 
     memory, link = data["memory"], data["link"]
     named = ("processors", "cache", "clock", "power", "host_link", "network", "purchase")

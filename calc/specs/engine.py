@@ -79,7 +79,7 @@ def load_engine(name: str, version: str | None = None) -> Engine:
     Examples
     --------
     >>> load_engine("vllm").memory_utilization, load_engine("vllm", "0.11.0").versions
-    (0.9, '<0.17')
+    (0.9, '>=0.8,<0.17')
     """
     files = spec_files("calibrations", "engines")
     if name not in files:

@@ -8,6 +8,18 @@ class SpecError(ValueError):
     """Wrong input: the message names the thing, the value and what is allowed, in one line."""
 
 
+def short(text: str) -> str:
+    """Return text for a message: one line, cut when long.
+
+    Examples
+    --------
+    >>> short("a  b"), len(short("x" * 1000))
+    ('a b', 80)
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def unknown_name(thing: str, name: str, known: Iterable[str], hint: str = "") -> SpecError:
     """Return the error for a name that is not known, with the nearest known one.
 
@@ -36,4 +48,4 @@ def unknown_name(thing: str, name: str, known: Iterable[str], hint: str = "") ->
         advice = f"allowed: {', '.join(known)}"
     else:
         advice = f"{len(known)} names are known, e.g. {', '.join(known[:3])}"
-    return SpecError(f"unknown {thing} {name!r}: {advice}{'; ' + hint if hint else ''}")
+    return SpecError(f"unknown {thing} {short(repr(name))}: {advice}{'; ' + hint if hint else ''}")

@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from calc.specs.errors import SpecError
+from calc.specs.errors import SpecError, short
 from calc.specs.units import UNITS, to_si
 
 #: how a number is known, from best to weakest
@@ -62,14 +62,14 @@ def fact_from(row: Mapping, sources: Mapping[str, Source], where: str) -> Fact:
     """
     unit, kind = row["unit"], row["kind"]
     if unit not in UNITS:
-        raise SpecError(f"{where}: unit {unit!r} is not known: allowed are {', '.join(UNITS)}")
+        raise SpecError(f"{where}: unit {short(unit)!r} is not known: allowed are {', '.join(UNITS)}")
     if kind not in KINDS:
         raise SpecError(f"{where}: kind {kind!r} is not known: allowed are {', '.join(KINDS)}")
     ids = row.get("source") or ()
     ids = (ids,) if isinstance(ids, str) else tuple(ids)
     missing = [name for name in ids if name not in sources]
     if missing:
-        raise SpecError(f"{where}: source {missing[0]!r} is not in the file's list of sources")
+        raise SpecError(f"{where}: source {short(missing[0])!r} is not in the file's list of sources")
     if not ids and kind not in ("assumed", "derived"):
         raise SpecError(f"{where}: a {kind} figure needs a source")
     for loser in row.get("alternatives") or ():
@@ -89,11 +89,15 @@ def fact_from(row: Mapping, sources: Mapping[str, Source], where: str) -> Fact:
 def _check_alternative(row: Mapping, sources: Mapping[str, Source], where: str) -> None:
     unit = row["unit"]
     if unit not in UNITS:
-        raise SpecError(f"{where}: alternatives: unit {unit!r} is not known: allowed are {', '.join(UNITS)}")
+        raise SpecError(
+            f"{where}: alternatives: unit {short(unit)!r} is not known: allowed are {', '.join(UNITS)}"
+        )
     ids = row.get("source") or ()
     for name in (ids,) if isinstance(ids, str) else ids:
         if name not in sources:
-            raise SpecError(f"{where}: alternatives: source {name!r} is not in the file's list of sources")
+            raise SpecError(
+                f"{where}: alternatives: source {short(name)!r} is not in the file's list of sources"
+            )
 
 
 def sources_from(rows: Mapping[str, Mapping]) -> dict[str, Source]:

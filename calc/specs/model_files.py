@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from calc.specs.checkpoint_names import derived_name, quantization_for
-from calc.specs.errors import SpecError, unknown_name
+from calc.specs.errors import SpecError, short, unknown_name
 from calc.specs.facts import Source, fact_from, sources_from, spec_files
 from calc.specs.hf_config import model_from_config
 from calc.specs.hub import hub_files
@@ -102,13 +102,10 @@ def _derived_model(name: str) -> Model | None:
     if derived is None:
         return None
     path = spec_files("model_specs")[derived.base]
-    spec = read_yaml(path)
-    config, owner = dict(spec["config"]), name.rpartition("/")[0]
+    base, config, owner = _shipped_model(path), dict(read_yaml(path)["config"]), name.rpartition("/")[0]
     quantization = quantization_for(derived, owner, config.get("model_type", ""))
     if quantization is not None:
         config = _requantised(config, quantization)
-    sources = sources_from(spec["sources"])
-    named = spec["config_source"]
     return model_from_config(
         config,
         where=f"{path}: config",
@@ -116,8 +113,8 @@ def _derived_model(name: str) -> Model | None:
         name=name.rpartition("/")[2],
         aliases=(name,),
         config_kind="derived",
-        config_sources=tuple(sources[key] for key in ([named] if isinstance(named, str) else named)),
-        note=f"shape of {spec['name']}, from the name",
+        config_sources=base.config_sources,
+        note=f"shape of {base.name}, from the name",
         path=str(path),
     )
 
@@ -165,6 +162,10 @@ def _model_from_spec(path: Path, own: bool = False) -> Model:
         raise SpecError(f"{path}: id {data['id']!r} must equal the file's name")
     sources = sources_from(data["sources"])
     named = data["config_source"]
+    named = [named] if isinstance(named, str) else named
+    for key in named:
+        if key not in sources:
+            raise SpecError(f"{path}: config_source {short(key)!r} is not in the file's list of sources")
     return model_from_config(
         data["config"],
         where=f"{path}: config",
@@ -176,7 +177,7 @@ def _model_from_spec(path: Path, own: bool = False) -> Model:
             for key, row in (data.get("published") or {}).items()
         },
         config_kind=data["config_kind"],
-        config_sources=tuple(sources[key] for key in ([named] if isinstance(named, str) else named)),
+        config_sources=tuple(sources[key] for key in named),
         note=data.get("note", ""),
         path=str(path),
     )

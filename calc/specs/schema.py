@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from calc.specs.errors import SpecError
+from calc.specs.errors import SpecError, short
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]*$")]
 Day = Annotated[str, StringConstraints(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")]
@@ -253,11 +253,11 @@ def check_file(kind: str, data: dict, path: Path):
         checked = FILES[kind].model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(short(str(part)) for part in first["loc"])
         value = first.get("input")
-        shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
+        given = "" if isinstance(value, dict | list) else f" (got {short(repr(value))})"
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise SpecError(f"{path}: {field}: {message}{shown}") from None
+        raise SpecError(f"{path}: {field}: {message}{given}") from None
     return checked
 
 

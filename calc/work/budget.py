@@ -11,10 +11,11 @@ from calc.specs.model import Model
 from calc.specs.numeric import ceil, floor, maximum, minimum, where
 from calc.specs.workload import Workload
 from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
-from calc.work.memory import precision_of, weights_bytes_by_role
+from calc.work.memory import precision_of
 from calc.work.op import Precision
 from calc.work.request_cache import RequestCache
 from calc.work.sharding import stages
+from calc.work.weight_bytes import bytes_by_role, engine_extra_bytes
 
 
 def usable_bytes(device_bytes, share):
@@ -92,7 +93,8 @@ class StageMemory:
 
     ``request_bytes`` is what the engine reserves for one request of the workload (all its
     sequences), ``request_used_bytes`` what its tokens really take; ``shared_bytes`` the
-    prefix that requests have in common; ``sequences_held`` requests on this device.
+    prefix that requests have in common; ``buffer_bytes`` the part of ``other_bytes`` that an
+    engine logs with the weights (rope table, padding, workspaces).
     """
 
     device_bytes: object
@@ -101,6 +103,7 @@ class StageMemory:
     adapter_bytes: object
     activation_bytes: object
     other_bytes: object
+    buffer_bytes: object
     shared_bytes: object
     request_bytes: object
     request_used_bytes: object
@@ -155,6 +158,7 @@ class Memory:
     adapter_bytes_per_device = property(lambda self: self.tightest.adapter_bytes)
     activation_bytes_per_device = property(lambda self: self.tightest.activation_bytes)
     other_bytes_per_device = property(lambda self: self.tightest.other_bytes)
+    buffer_bytes_per_device = property(lambda self: self.tightest.buffer_bytes)
     shared_cache_bytes_per_device = property(lambda self: self.tightest.shared_bytes)
     request_cache_bytes_per_device = property(lambda self: self.tightest.request_bytes)
     cache_pool_bytes_per_device = property(lambda self: self.tightest.cache_pool_bytes)
@@ -280,13 +284,14 @@ def stage_memory(
 ) -> StageMemory:
     """Return the memory of one device of one pipeline stage."""
     precision = precision_of(stage, d)
-    by_role = weights_bytes_by_role(stage, precision, d.tp, d.dp, d.ep)
+    by_role = dict(bytes_by_role(stage, d.weight_dtype, d.tp, d.dp, d.ep))
     if engine.embedding_on_host and not stage.tied_embeddings:
         by_role["embedding"] = 0.0 * by_role.get("embedding", 0.0)
     stored = sum(by_role.values())
     adapters = adapters_bytes(d.lora_slots, adapter_parameters_per_device(stage, d.lora_rank, d.tp))
     activation = _activation(stage, d, load, engine, precision)
-    other = _other(d, engine)
+    buffers = sum(engine_extra_bytes(stage, d.weight_dtype, d.tp, d.dp, d.ep, engine.id).values())
+    other = _other(d, engine) + buffers
     usable = _usable(device, d, load, engine, stored + adapters + activation + other)
     pool = maximum(0.0, usable - stored - adapters - activation - other)
     pages = RequestCache(stage, d, load, engine, precision)
@@ -297,6 +302,7 @@ def stage_memory(
         adapter_bytes=adapters,
         activation_bytes=activation,
         other_bytes=other,
+        buffer_bytes=buffers,
         shared_bytes=pages.shared_bytes,
         request_bytes=pages.request_bytes,
         request_used_bytes=pages.used_bytes,

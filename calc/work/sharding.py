@@ -34,7 +34,7 @@ def parameters_per_device(weight: Weight, tp, dp=1, ep=1):
         held = ceil(weight.copies / ep)
         cut = 1.0 if weight.split == "none" else tp * dp / ep
         return weight.parameters / weight.copies * held / cut
-    if weight.role == "vision":  # towers are cut like the language model (vLLM's default)
+    if weight.name.startswith("vision.blocks."):  # a tower's blocks are cut too (vLLM's default)
         return weight.parameters / tp
     if weight.split == "none":
         return 1.0 * weight.parameters

@@ -70,7 +70,7 @@ def single_changes(model: Model, device: Device, deployment: Deployment, load: W
     >>> llama = load_model("llama-3.1-70b")
     >>> ways = single_changes(llama, h100, Deployment(), Workload())
     >>> [way.label for way in ways][:3]
-    ['weights fp8', 'weights nvfp4', 'weights int4']
+    ['weights nvfp4', 'weights int4', 'tp=2']
     """
     if np.ndim(memory_of(model, device, deployment, load, engine_of(deployment, device)).fits):
         raise SpecError("ways to fit are for one scenario, not arrays")

@@ -94,3 +94,22 @@ def test_a_name_far_from_all_others_is_answered_with_what_is_allowed():
     assert "20 names are known, e.g. device-0, device-1, device-10; or a path" in str(
         unknown_name("device", "zzz", many, hint="or a path")
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        "a: &a [*a]\n",
+        "a: " + "[" * 200_000 + "]" * 200_000,
+        "a:\n" + "- " * 100_000,
+        "a: {b: " * 100,
+    ],
+    ids=["aliases", "itself", "brackets", "dashes", "braces"],
+)
+def test_a_small_file_that_grows_or_nests_without_end_is_refused(written, text):
+    assert "not valid YAML (" in refusal(written(text))
+
+
+def test_a_key_that_is_no_word_is_refused(written):
+    assert "a key must be a word" in refusal(written("!!set x: 1\n"))

@@ -36,10 +36,10 @@ def test_what_fits_has_no_ways():
 
 
 def test_a_refusal_says_what_is_needed_what_is_there_and_what_would_fit():
-    """141.1 GB of weights, 2.4 GB for the engine, 0.4 GB of cache; 85.0 GB reported by the device."""
+    """141.1 GB of weights, 3.5 GB for the engine, 0.4 GB of cache; 85.0 GB reported by the device."""
     sentence = calc.estimate("llama-3.1-70b", "h100-sxm").fit_sentence()
-    assert sentence.startswith("does not fit: needs 143.9 GB per device, h100-sxm reports 85 GB")
-    assert sentence.endswith("fits with weights fp8, or tp=2, or b200-sxm")
+    assert sentence.startswith("does not fit: needs 145.0 GB per device, h100-sxm reports 85 GB")
+    assert sentence.endswith("fits with weights nvfp4, or tp=2, or b200-sxm")
 
 
 def test_arrays_are_refused():

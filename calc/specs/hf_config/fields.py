@@ -1,6 +1,7 @@
 """Reading a config.json: each field checked, each mistake one clear line."""
 
 import math
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -11,6 +12,11 @@ _LONGEST = 60  # characters of a wrong value that a message repeats
 MOST_LAYERS = 2000
 
 
+_SHORT = reprlib.Repr()  # never walks far into a value, however deep or long it is
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
+_SHORT.maxstring = _SHORT.maxother = _LONGEST + 2
+
+
 def shown(value: Any) -> str:
     """Return a value as a message repeats it: one line, cut when long.
 
@@ -19,7 +25,7 @@ def shown(value: Any) -> str:
     >>> shown([1, 2]), len(shown("x" * 1000))
     ('[1, 2]', 60)
     """
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
