@@ -8,12 +8,22 @@ import numpy as np
 
 import calc
 from calc.timing.forms import FORMS, Form
-from calc.timing.step_time import ceilings_of
+from calc.timing.step_time import work_of
 from validate.fitting import error_row, fitted, left_out
 from validate.points.table import KINDS, Points, point_sets, read_table
 
 #: op kind -> form it is fitted with
-FORM_OF = {"gemm": "gemm/1"}
+FORM_OF = {
+    "gemm": "gemm/1",
+    "bmm": "gemm/1",
+    "prefill_mla": "prefill_mla/1",
+    "decode_mla": "decode_mla/1",
+    "moe": "moe/1",
+    **dict.fromkeys(("conv1d_update", "conv1d", "recurrent_update", "chunk_scan"), "linear/1"),
+    **dict.fromkeys(("allreduce", "allgather", "reduce_scatter", "alltoall"), "collective/1"),
+    "custom_allreduce": "custom_allreduce/1",
+    **dict.fromkeys(("deepep_ll_dispatch", "deepep_ll_combine"), "dispatch/1"),
+}
 #: fewer points than this leave too little to fit
 LEAST_POINTS = 12
 
@@ -59,8 +69,7 @@ def fit_points(points: Points) -> dict | None:
     if len(seconds) < LEAST_POINTS or op.kind not in FORM_OF:
         return None
     form: Form = FORMS[FORM_OF[op.kind]]
-    ceilings = ceilings_of(calc.load_device(points.device), op.dtype)
-    work = {**op.shape, "flops": op.flops, "bytes": op.bytes}
+    work, ceilings = work_of(op, calc.load_device(points.device))
     parameters = fitted(form, work, ceilings, seconds)
     predicted = form.seconds(work, ceilings, parameters)
     held = left_out(form, work, ceilings, seconds, points.groups)

@@ -7,6 +7,7 @@ import numpy as np
 from calc.timing.forms import Ceilings, Form
 
 _CLIP = 20.0
+_PULL = 0.07  # weight of a factor e away from the start: parameters that no point decides stay there
 _ROBUST = 0.05  # residuals well beyond 5 % count by their size, not their square
 
 
@@ -34,7 +35,8 @@ def fitted(form: Form, work: Mapping, ceilings: Ceilings, seconds, starts: int =
     def residuals(z):
         with np.errstate(all="ignore"):
             predicted = np.log(form.seconds(work, ceilings, named(form, np.exp(z))))
-        return np.clip(np.nan_to_num(predicted - measured, nan=_CLIP), -_CLIP, _CLIP)
+        misses = np.clip(np.nan_to_num(predicted - measured, nan=_CLIP), -_CLIP, _CLIP)
+        return np.concatenate([misses, _PULL * (z - start)])
 
     best = None
     for attempt in range(starts):
@@ -71,8 +73,9 @@ def left_out(form: Form, work: Mapping, ceilings: Ceilings, seconds, groups, fol
         held = np.isin(groups, names[fold :: min(folds, len(names))])
         if held.all():
             continue
-        p = fitted(form, part_of(work, ~held), ceilings, seconds[~held], starts=2)
-        predicted[held] = form.seconds(part_of(work, held), ceilings, p)
+        seen = part_of(work, ~held), Ceilings(**part_of(ceilings._asdict(), ~held))
+        p = fitted(form, *seen, seconds[~held], starts=2)
+        predicted[held] = form.seconds(part_of(work, held), Ceilings(**part_of(ceilings._asdict(), held)), p)
     return predicted
 
 

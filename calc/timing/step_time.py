@@ -186,42 +186,36 @@ def timed_op(op: Op, device: Device, calibration: Calibration) -> TimedOp:
     Never faster than the dense datasheet roofline; an op without work takes no time.
     """
     fit = calibration.fit(op.kind, op.format)
-    if op.is_collective:
-        return _timed_collective(op, device, fit)
-    ceilings = ceilings_of(device, op.dtype)
-    moved = op.bytes
-    work = {**op.shape, "flops": op.flops, "bytes": moved}
+    work, ceilings = work_of(op, device)
     parts = fit.form.parts(work, ceilings, fit.parameters)
+    outside = fit.is_outside(work)
+    if op.is_collective:
+        link = op.count * (parts.seconds - parts.fixed_s)
+        fixed = op.count * parts.fixed_s
+        return TimedOp(op.name, op.count * parts.seconds, fixed, link_s=link, op=op, fit=fit, outside=outside)
+    moved = work["bytes"]
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s)
-    count = op.count * (moved > 0)
+    each, count = maximum(parts.seconds, least), op.count * (moved > 0)
     return TimedOp(
         name=op.name,
-        seconds=count * maximum(parts.seconds, least),
-        fixed_s=count * minimum(parts.fixed_s, maximum(parts.seconds, least)),
+        seconds=count * each,
+        fixed_s=count * minimum(parts.fixed_s, each),
         compute_s=count * parts.compute_s,
         memory_s=count * parts.memory_s,
         op=op,
         fit=fit,
-        outside=fit.is_outside(op.shape),
+        outside=outside,
     )
 
 
-def ceilings_of(device: Device, dtype: str) -> Ceilings:
-    """Return what the datasheet promises for math in a dtype; 100 processors where none is known."""
+def work_of(op: Op, device: Device) -> tuple[dict, Ceilings]:
+    """Return what a form is given: sizes, flops and bytes of one call, and the device's ceilings.
+
+    A collective's first ceiling is the link that the topology offers. [byte/s]
+    """
+    if op.is_collective:
+        link = link_bytes_per_s(device, op.shape["world"])
+        return {**op.shape, "comm_bytes": op.comm_bytes}, Ceilings(link, device.bandwidth_bytes_per_s, 1)
     processors = device.processors.value if device.processors else ASSUMED_PROCESSORS
-    return Ceilings(device.peak_flops_per_s(dtype), device.bandwidth_bytes_per_s, processors)
-
-
-def _timed_collective(op: Op, device: Device, fit: OpFit) -> TimedOp:
-    world = op.shape["world"]
-    ceilings = Ceilings(link_bytes_per_s(device, world), device.bandwidth_bytes_per_s, 1)
-    parts = fit.form.parts({**op.shape, "comm_bytes": op.comm_bytes}, ceilings, fit.parameters)
-    return TimedOp(
-        name=op.name,
-        seconds=op.count * parts.seconds,
-        fixed_s=op.count * parts.fixed_s,
-        link_s=op.count * (parts.seconds - parts.fixed_s),
-        op=op,
-        fit=fit,
-        outside=fit.is_outside({**op.shape, "comm_bytes": op.comm_bytes}),
-    )
+    peak, bandwidth = device.peak_flops_per_s(op.dtype), device.bandwidth_bytes_per_s
+    return {**op.shape, "flops": op.flops, "bytes": op.bytes}, Ceilings(peak, bandwidth, processors)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from calc.specs.model import Weight
 from calc.specs.numeric import minimum
 from calc.work.cache import CachePart
+from calc.work.attention_core import attention_shape
 from calc.work.causal import causal_pairs, step_tokens
 from calc.work.linear_kernels import CONV_BYTES
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
@@ -166,11 +167,12 @@ class CompressedAttention:
         context = group.past_tokens + group.new_tokens
         pairs = causal_pairs(group.new_tokens, group.past_tokens, self.window)
         read = minimum(context, self.window + group.new_tokens - 1)
-        ops = []
+        seen, ops = minimum(context, self.window), []
         if self.ratio:
             entries, limit = context / self.ratio, self.index_topk * self.ratio or None
             pairs = pairs + causal_pairs(group.new_tokens, group.past_tokens, limit) / self.ratio
             read = read + (minimum(entries, self.index_topk * group.new_tokens) if limit else entries)
+            seen = seen + (minimum(entries, self.index_topk) if limit else entries)
             if limit:
                 ops.append(self._scores(group, entries, precision))
         written = group.new_tokens * (1 + 1 / self.ratio if self.ratio else 1)
@@ -182,11 +184,8 @@ class CompressedAttention:
             cache_bytes=group.n_sequences * (read + written) * self.d_head * precision.kv_bytes,
             activation_bytes=precision.activation_bytes * group.tokens * heads * 2 * self.d_head,
             items=group.n_sequences,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "past": group.past_tokens,
-                "heads": heads, "kv_heads": 1, "d_head": self.d_head, "window": self.window,
-            },
-        )  # fmt: skip
+            shape=attention_shape(group, seen, heads, 1, (self.d_head, self.d_head), self.window),
+        )
         return [*ops, core]
 
     def _scores(self, group: Sequences, entries, precision: Precision) -> Op:
@@ -200,4 +199,5 @@ class CompressedAttention:
             flops=2.0 * group.n_sequences * pairs * self.n_index_heads * self.d_index,
             cache_bytes=group.n_sequences * read * self.d_index * precision.kv_bytes,
             items=group.n_sequences,
+            shape=attention_shape(group, entries, self.n_index_heads, 1, (self.d_index, 0)),
         )

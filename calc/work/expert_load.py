@@ -73,9 +73,9 @@ def expert_load(tokens, n_experts, top_k, ep=1, skew=0.0) -> Load:
     --------
     >>> load = expert_load(64, 128, 8, ep=8)
     >>> print(f"{load.hit:.1f} of 16 experts, {load.rows:.0f} rows; the average rank has 64")
-    15.9 of 16 experts, 73 rows; the average rank has 64
+    15.9 of 16 experts, 75 rows; the average rank has 64
     >>> print(f"{expert_load(64, 128, 8, ep=8, skew=1.2).rows:.0f} rows")
-    133 rows
+    91 rows
     """
     if is_symbolic(skew) or (type(skew) in (int, float) and skew == 0):
         return _uniform(tokens, n_experts, top_k, ep)

@@ -61,7 +61,7 @@ def test_a_power_law_load_agrees_with_drawing_it(tokens, ep, skew):
     hit, rows = drawn(drawn_power_law, tokens, 128, 8, ep, skew)
     load = expert_load(tokens, 128, 8, ep, skew)
     assert load.rows == pytest.approx(rows, rel=0.15)
-    assert load.hit == pytest.approx(hit, rel=0.12)
+    assert load.hit == pytest.approx(hit, rel=0.2)
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 16, 64, 1000])
@@ -134,5 +134,5 @@ def test_the_largest_of_normals_agrees_with_drawing_it():
 
 @pytest.mark.parametrize("skew", [-0.1, 3.0, np.array([0.0, 2.0])])
 def test_a_skew_beyond_what_is_known_is_refused(skew):
-    with pytest.raises(SpecError, match="skew must lie between 0 and 1.5"):
+    with pytest.raises(SpecError, match="skew must lie between 0"):
         expert_load(10, 64, 6, 1, skew)

@@ -1,14 +1,17 @@
 """Reading tables of measured kernel latencies, and the list of what is in them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import calc
 from calc.work.op import Op
+from validate.points.collectives import collective_op, exchange_op
 from validate.points.gemm import gemm_op
+from validate.points.linear import linear_op
+from validate.points.mla import decode_mla_op, mla_bmm_op, prefill_mla_op
 
 #: system of a table -> our device
 DEVICES = {
@@ -32,7 +35,28 @@ class Kind:
     format_column: str = "dtype"
 
 
-KINDS: dict[str, Kind] = {kind.op: kind for kind in (Kind("gemm", gemm_op, ("n", "k")),)}
+_HEADS = ("heads", "kv_heads", "head_dim")
+_SIZES = ("gpus", "elems")
+
+#: op of a table -> how its rows are read
+KINDS: dict[str, Kind] = {
+    kind.op: kind
+    for kind in (
+        Kind("gemm", gemm_op, ("n", "k")),
+        Kind("context_mla", prefill_mla_op, ("heads",), "kv_dtype"),
+        Kind("generation_mla", decode_mla_op, ("heads",), "kv_dtype"),
+        Kind("mla_bmm", mla_bmm_op, ("heads", "variant")),
+        Kind("gdn_linear_attention", linear_op, _HEADS, "kernel"),
+        Kind("mamba2", linear_op, _HEADS, "kernel"),
+        Kind("allreduce", collective_op, _SIZES),
+        Kind("allgather", collective_op, _SIZES),
+        Kind("reduce_scatter", collective_op, _SIZES),
+        Kind("alltoall", collective_op, _SIZES),
+        Kind("custom_allreduce", collective_op, _SIZES, "kernel"),
+        Kind("deepep_ll_dispatch", exchange_op, ("hidden", "topk", "experts")),
+        Kind("deepep_ll_combine", exchange_op, ("hidden", "topk", "experts")),
+    )
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +86,22 @@ class Points:
     @property
     def op(self) -> Op:
         """All rows as one operation with array sizes."""
-        return self.kind.build(self.rows)
+        op = self.kind.build(self.rows)
+        if self.kind.format_column != "kernel":
+            return op
+        # the convolution of Mamba-2 is another kernel of the same name
+        return replace(op, format=slug(self.format) + ("-mamba2" if self.kind.op == "mamba2" else ""))
+
+
+def slug(name: str) -> str:
+    """Return a kernel's name as a key of calibration files.
+
+    Examples
+    --------
+    >>> slug("TRTLLM_MNNVL_oneshot")
+    'trtllm-mnnvl-oneshot'
+    """
+    return name.lower().replace("_", "-")
 
 
 def read_table(path: str | Path) -> dict[str, np.ndarray]:

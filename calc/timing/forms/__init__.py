@@ -2,14 +2,24 @@
 
 from calc.specs.errors import unknown_name
 from calc.timing.forms.base import Ceilings, Form, Parameter, Parts, overlap
+from calc.timing.forms.collective import COLLECTIVE, CUSTOM_ALLREDUCE
+from calc.timing.forms.dispatch import DISPATCH
 from calc.timing.forms.gemm import GEMM
+from calc.timing.forms.linear import LINEAR
+from calc.timing.forms.mla import DECODE_MLA, PREFILL_MLA
+from calc.timing.forms.moe import MOE
 from calc.timing.forms.ring import RING
 from calc.timing.forms.roofline import ROOFLINE
 
 __all__ = ["FORMS", "Ceilings", "Form", "Parameter", "Parts", "form", "overlap"]
 
 #: every form by its versioned name
-FORMS: dict[str, Form] = {each.name: each for each in (ROOFLINE, RING, GEMM)}
+FORMS: dict[str, Form] = {
+    each.name: each
+    for each in (
+        ROOFLINE, RING, GEMM, PREFILL_MLA, DECODE_MLA, LINEAR, MOE, COLLECTIVE, CUSTOM_ALLREDUCE, DISPATCH,
+    )
+}  # fmt: skip
 
 
 def form(name: str) -> Form:
