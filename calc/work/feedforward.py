@@ -123,7 +123,7 @@ class MixtureOfExperts:
         ``skew`` is the exponent of the power law of expert popularity, 0 for uniform routing.
         """
         tokens = step_tokens(groups)
-        rows, d_in = tokens * self.top_k, self.d_latent or self.d_model
+        d_in = self.d_latent or self.d_model
         shared = self._shared.ops(groups, precision, tp) if self.d_shared else []
         down, up = [], []
         if self.d_latent:
@@ -134,7 +134,6 @@ class MixtureOfExperts:
         return [
             gemm("moe.router", "router", tokens, self.n_experts, self.d_model, precision),
             *down,
-            elementwise("moe.permute", 2 * rows * d_in, 2 * rows * d_in, precision),
             routed_experts(tokens, sizes, load, precision),
             *up,
             *shared,

@@ -12,6 +12,7 @@ from validate.points.collectives import collective_op, exchange_op
 from validate.points.gemm import gemm_op
 from validate.points.linear import linear_op
 from validate.points.mla import decode_mla_op, mla_bmm_op, prefill_mla_op
+from validate.points.moe import moe_op
 
 #: system of a table -> our device
 DEVICES = {
@@ -45,6 +46,7 @@ KINDS: dict[str, Kind] = {
         Kind("gemm", gemm_op, ("n", "k")),
         Kind("context_mla", prefill_mla_op, ("heads",), "kv_dtype"),
         Kind("generation_mla", decode_mla_op, ("heads",), "kv_dtype"),
+        Kind("moe", moe_op, ("hidden", "inter", "topk", "experts", "tp", "ep")),
         Kind("mla_bmm", mla_bmm_op, ("heads", "variant")),
         Kind("gdn_linear_attention", linear_op, _HEADS, "kernel"),
         Kind("mamba2", linear_op, _HEADS, "kernel"),
