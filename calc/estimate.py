@@ -18,8 +18,9 @@ from calc.specs.model_files import load_model
 from calc.specs.numeric import floor, minimum
 from calc.specs.workload import Workload
 from calc.timing.calibration import Z80, Calibration, calibration_for
-from calc.timing.step_time import longest
+from calc.timing.step_time import RooflinePoint, longest, roofline_point
 from calc.work.budget import Memory, memory_of
+from calc.work.op import Sequences
 from calc.work.sharding import check_tp
 from calc.work.ways import Way, fit_sentence, single_changes
 
@@ -115,6 +116,24 @@ class Estimate:
             raise SpecError(f"breakdown: {metric!r} has none; allowed are {', '.join(TIMES)}")
         duration = self.service.ttft if metric == "ttft_s" else self.service.tpot
         return [(row.name, row.seconds, longest(row.by_bound())) for row in duration.merged().rows]
+
+    def roofline(self, metric: str) -> list[RooflinePoint]:
+        """Return where each kind of kernel call stands under the roofline.
+
+        For ``tpot_s`` of a plain decode step at the mean context, for ``ttft_s`` of the prefill
+        of one prompt (a static batch: of all). One point for every operation with work of its
+        own: intensity, attained, ridge and bound.
+        """
+        if metric not in TIMES:
+            raise SpecError(f"roofline: {metric!r} has none; allowed are {', '.join(TIMES)}")
+        load, users = self.workload, self.service.concurrency
+        if metric == "tpot_s":
+            context = load.prompt_tokens + (load.output_tokens - 1) / 2
+            group = Sequences("decode", users, 1, context)
+        else:
+            group = Sequences("prefill", users if load.mode == "static" else 1, load.prompt_tokens, 0)
+        steps = Steps(self.model, self.device, self.deployment, self.engine, self.calibration)
+        return [roofline_point(row, self.device) for row in steps.time(group).rows if row.has_work]
 
     def _metric(self, metric: str):
         if metric not in METRICS:

@@ -3,7 +3,8 @@
 The only place where a calibration meets the work.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,8 @@ class TimedOp:
     ``fixed_s`` is the launch cost, ``compute_s`` and ``memory_s`` the two sides of the
     roofline, which overlap; ``link_s`` a collective's transfer. ``sigma`` is the spread of
     the logarithm of measured over predicted, ``trust`` how far the calibration speaks for
-    it, ``outside`` whether a size lies beyond its fitted range. [s]
+    it, ``outside`` whether a size lies beyond its fitted range, ``calls`` how many calls the
+    seconds are of. [s]
     """
 
     name: str
@@ -41,16 +43,25 @@ class TimedOp:
     op: Op | None = None
     fit: OpFit | None = None
     outside: object = False
+    calls: object = 0
 
     @property
     def sigma(self) -> float:
         """Spread of the logarithm of measured over predicted; waits and overheads inherit none."""
         return self.fit.sigma if self.fit else 0.0
 
+    @property
+    def has_work(self) -> bool:
+        """Whether it computes or moves data on the device (waits, overheads and collectives do not)."""
+        return self.op is not None and not self.op.is_collective
+
     def times(self, factor) -> "TimedOp":
         """Return the same row counted ``factor`` times."""
-        names = ("seconds", "fixed_s", "compute_s", "memory_s", "link_s")
-        return replace(self, **{name: factor * getattr(self, name) for name in names})
+        return TimedOp(
+            self.name, factor * self.seconds, factor * self.fixed_s, factor * self.compute_s,
+            factor * self.memory_s, factor * self.link_s, self.op, self.fit, self.outside,
+            factor * self.calls,
+        )  # fmt: skip
 
     def by_bound(self) -> dict[str, object]:
         """Seconds by what limits them; they sum to ``seconds``.
@@ -66,6 +77,43 @@ class TimedOp:
             "interconnect": self.link_s,
             "overhead": self.fixed_s,
         }
+
+
+class RooflinePoint(NamedTuple):
+    """One operation under the roofline.
+
+    ``intensity`` is flops per byte, ``ridge`` the intensity at which the device turns from
+    memory to compute; ``attained_flops_per_s`` and ``attained_bytes_per_s`` what one call
+    reaches, ``share`` its time over the least possible, inverted: 1 is the roofline itself.
+    """
+
+    name: str
+    intensity: object
+    ridge: float
+    attained_flops_per_s: object
+    attained_bytes_per_s: object
+    share: object
+    bound: object
+
+
+def roofline_point(row: "TimedOp", device: Device) -> RooflinePoint:
+    """Return where a timed operation stands under the datasheet roofline of a device."""
+    op = row.op
+    work, ceilings = work_of(op, device)
+    each = row.seconds / maximum(row.calls, 1e-30)
+    moved = maximum(work["bytes"], 1e-30)
+    least = roofline_time_s(
+        op.flops, work["bytes"], ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s
+    )
+    return RooflinePoint(
+        name=row.name,
+        intensity=op.flops / moved,
+        ridge=ceilings.peak_flops_per_s / ceilings.bandwidth_bytes_per_s,
+        attained_flops_per_s=op.flops / maximum(each, 1e-30),
+        attained_bytes_per_s=work["bytes"] / maximum(each, 1e-30),
+        share=least / maximum(each, 1e-30),
+        bound=longest(row.by_bound()),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +194,12 @@ def longest(by_bound: dict[str, object]):
 
 def _summed(name: str, rows: list[TimedOp]) -> TimedOp:
     parts = ("seconds", "fixed_s", "compute_s", "memory_s", "link_s")
+    calls = sum(row.calls for row in rows)
     outside = rows[0].outside
     for row in rows[1:]:
         outside = outside | np.asarray(row.outside)
     sums = (sum(getattr(row, part) for row in rows) for part in parts)
-    return TimedOp(name, *sums, op=rows[0].op, fit=rows[0].fit, outside=outside)
+    return TimedOp(name, *sums, op=rows[0].op, fit=rows[0].fit, outside=outside, calls=calls)
 
 
 def waiting(name: str, seconds) -> Duration:
@@ -205,6 +254,7 @@ def timed_op(op: Op, device: Device, calibration: Calibration) -> TimedOp:
         op=op,
         fit=fit,
         outside=outside,
+        calls=count,
     )
 
 

@@ -30,7 +30,14 @@ def attention_shape(group: Sequences, seen, heads, kv_heads, widths: tuple, limi
 
 
 def attention_core(
-    group: Sequences, heads, kv_heads, widths: tuple, precision: Precision, window=None, chunk=None, keeps=True
+    group: Sequences,
+    heads,
+    kv_heads,
+    widths: tuple,
+    precision: Precision,
+    window=None,
+    chunk=None,
+    keeps=True,
 ) -> Op:
     """Return the Op of causal attention of new tokens to the cached ones and to each other.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from calc.specs.model import Weight
 from calc.specs.numeric import minimum
-from calc.work.cache import CachePart
 from calc.work.attention_core import attention_shape
+from calc.work.cache import CachePart
 from calc.work.causal import causal_pairs, step_tokens
 from calc.work.linear_kernels import CONV_BYTES
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm

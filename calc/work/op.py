@@ -28,6 +28,12 @@ class Op:
     format: str = "bf16"
     shape: Mapping = field(default_factory=dict)
 
+    def times(self, count) -> "Op":
+        """Return the same op occurring ``count`` times as often; cheaper than ``replace``."""
+        other = object.__new__(Op)
+        other.__dict__.update(self.__dict__, count=self.count * count)
+        return other
+
     @property
     def is_collective(self) -> bool:
         """Whether devices exchange data in it."""

@@ -72,7 +72,7 @@ def _decoder_group(model: Model, group: Sequences) -> Sequences:
 def _layers(model: Model, layers, groups, precision: Precision, tp) -> list[Op]:
     ops = []
     for layer, count in layers:
-        ops += [replace(op, count=op.count * count) for op in _layer_ops(model, layer, groups, precision, tp)]
+        ops += [op.times(count) for op in _layer_ops(model, layer, groups, precision, tp)]
     return ops
 
 
@@ -93,7 +93,7 @@ def _layer_ops(model: Model, layer: Layer, groups, precision: Precision, tp) -> 
     if layer.norms:
         passes = len(layer.norms) if not layer.parallel else 1
         norm = elementwise("norm_and_residual", 2 * elements, 2 * elements, precision)
-        ops.append(replace(norm, count=min(passes, 2)))
+        ops.append(norm.times(min(passes, 2)))
     reductions = 0
     if layer.attention:
         ops += attention(layer.attention).ops(groups, precision, tp)
@@ -102,7 +102,7 @@ def _layer_ops(model: Model, layer: Layer, groups, precision: Precision, tp) -> 
         ops += feedforward(layer.feedforward).ops(groups, precision, tp)
         reductions += 0 if layer.parallel else 1
     if reductions:
-        ops.append(replace(allreduce("allreduce", elements, tp, precision), count=reductions))
+        ops.append(allreduce("allreduce", elements, tp, precision).times(reductions))
     return ops
 
 

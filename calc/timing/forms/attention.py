@@ -10,8 +10,8 @@ USUAL, WIDE = 128, 256
 #: bandwidth of the device's own cache over that of its memory
 CACHE_SPEED = 5.0
 
-WARM = Parameter("warm_bytes", 4e7, 1e5, 4e8, "byte", "traffic half of which the device's own cache still holds")
-NARROW = Parameter("narrow", 80.0, 16.0, 400.0, "elements", "head width that narrower heads are no faster than")
+WARM = Parameter("warm_bytes", 4e7, 1e5, 4e8, "byte", "traffic that the own cache still holds half of")
+NARROW = Parameter("narrow", 80.0, 16.0, 400.0, "elements", "width that narrower heads are no faster than")
 BETWEEN = Parameter("between", 1.5, 0.66, 40.0, "1", "factor on tiles of head widths between 128 and 256")
 
 
