@@ -24,7 +24,8 @@ def test_the_interface_of_the_readme_holds():
     assert e.bound in ("memory bandwidth", "compute", "interconnect", "overhead")
     low, high = e.range("tpot_s")
     assert low < e.tpot_s < high
-    assert e.trust("tpot_s") == "datasheet"
+    assert e.trust("tpot_s") == "calibrated"
+    assert calc.estimate(model, "mi300x", deploy, load).trust("tpot_s") == "datasheet"
     assert e.cost.usd_per_mtok_output == pytest.approx(
         e.cost.usd_per_hour / 3600 / e.output_tokens_per_s * 1e6
     )
