@@ -80,8 +80,8 @@ def _transfer_table(sets) -> list[str]:
     lines = [
         "## Parameters of the family",
         "",
-        "Median (90th percentile) absolute error when a device's own calibration is set aside and that of its",
-        "family is used: fitted on another member of the generation and scaled by the datasheet.",
+        "Median (90th percentile) absolute error when a device's own calibration is set aside and that of",
+        "its family is used: fitted on another member of the generation and scaled by the datasheet.",
         "",
         "| op / format | device | n | median % | p90 % | in 80 % range |",
         "|---|---|---|---|---|---|",

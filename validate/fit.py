@@ -16,6 +16,9 @@ from validate.points.table import KINDS, Points, point_sets, read_table
 FORM_OF = {
     "gemm": "gemm/1",
     "bmm": "gemm/1",
+    "prefill_attention": "prefill/1",
+    "decode_attention": "decode/1",
+    "encoder_attention": "encoder/1",
     "prefill_mla": "prefill_mla/1",
     "decode_mla": "decode_mla/1",
     "moe": "moe/1",

@@ -23,8 +23,11 @@ def _roofline(t: Trace, e: Estimate, op: Op):
     calls = _calls(t, op)
     if fit.form.name != "roofline/1":
         return _formed(t, e, op, fit, calls)
-    words = {"fixed_s": f"fixed cost of a {op.kind} call", "e_compute": f"share of the peak that {op.kind} reaches",
-             "e_memory": f"share of the bandwidth that {op.kind} reaches"}  # fmt: skip
+    words = {
+        "fixed_s": f"fixed cost of a {op.kind} call",
+        "e_compute": f"share of the peak that {op.kind} reaches",
+        "e_memory": f"share of the bandwidth that {op.kind} reaches",
+    }
     fixed, compute, memory = (
         t.derived(symbol, words[name], fit.parameters[name], unit, _origin(fit))
         for symbol, name, unit in (

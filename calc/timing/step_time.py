@@ -236,7 +236,7 @@ def timed_op(op: Op, device: Device, calibration: Calibration) -> TimedOp:
     """
     fit = calibration.fit(op.kind, op.format)
     work, ceilings = work_of(op, device)
-    parts = fit.form.parts(work, ceilings, fit.parameters)
+    parts = fit.form.parts(work, ceilings, fit.form.cold(fit.parameters))
     outside = fit.is_outside(work)
     if op.is_collective:
         link = op.count * (parts.seconds - parts.fixed_s)

@@ -305,6 +305,6 @@ def test_the_operation_shown_in_detail_is_the_largest_of_its_step(estimate):
 
 def test_a_collective_is_shown_with_its_ring_and_link():
     deployment, load = calc.Deployment(tp=8), calc.Workload(concurrency=1, prompt_tokens=8000)
-    why = calc.estimate("llama-3.1-8b", "l40s", deployment, load).explain("ttft_s")
+    why = calc.estimate("llama-3.1-8b", "l40s", deployment, load, calibration="datasheet").explain("ttft_s")
     formula = next(equation.formula for equation in why.equations if equation.symbol == "t_op")
     assert formula == "t_op = n_calls * (t_0 + 2 * (w - 1) / w * Q / (e_link * W_link) if w > 1 else 0)"

@@ -8,6 +8,7 @@ import numpy as np
 
 import calc
 from calc.work.op import Op
+from validate.points.attention import decode_op, encoder_op, prefill_op
 from validate.points.collectives import collective_op, exchange_op
 from validate.points.gemm import gemm_op
 from validate.points.linear import linear_op
@@ -37,6 +38,7 @@ class Kind:
 
 
 _HEADS = ("heads", "kv_heads", "head_dim")
+_WINDOWED = (*_HEADS, "window")
 _SIZES = ("gpus", "elems")
 
 #: op of a table -> how its rows are read
@@ -44,6 +46,9 @@ KINDS: dict[str, Kind] = {
     kind.op: kind
     for kind in (
         Kind("gemm", gemm_op, ("n", "k")),
+        Kind("context_attention", prefill_op, _WINDOWED, "kv_dtype"),
+        Kind("generation_attention", decode_op, _WINDOWED, "kv_dtype"),
+        Kind("encoder_attention", encoder_op, _HEADS),
         Kind("context_mla", prefill_mla_op, ("heads",), "kv_dtype"),
         Kind("generation_mla", decode_mla_op, ("heads",), "kv_dtype"),
         Kind("moe", moe_op, ("hidden", "inter", "topk", "experts", "tp", "ep")),

@@ -3,11 +3,13 @@
 from calc.specs.errors import unknown_name
 from calc.timing.forms.base import Ceilings, Form, Parameter, Parts, overlap
 from calc.timing.forms.collective import COLLECTIVE, CUSTOM_ALLREDUCE
+from calc.timing.forms.decode import DECODE
 from calc.timing.forms.dispatch import DISPATCH
 from calc.timing.forms.gemm import GEMM
 from calc.timing.forms.linear import LINEAR
 from calc.timing.forms.mla import DECODE_MLA, PREFILL_MLA
 from calc.timing.forms.moe import MOE
+from calc.timing.forms.prefill import ENCODER, PREFILL
 from calc.timing.forms.ring import RING
 from calc.timing.forms.roofline import ROOFLINE
 
@@ -17,7 +19,8 @@ __all__ = ["FORMS", "Ceilings", "Form", "Parameter", "Parts", "form", "overlap"]
 FORMS: dict[str, Form] = {
     each.name: each
     for each in (
-        ROOFLINE, RING, GEMM, PREFILL_MLA, DECODE_MLA, LINEAR, MOE, COLLECTIVE, CUSTOM_ALLREDUCE, DISPATCH,
+        ROOFLINE, RING, GEMM, PREFILL, DECODE, ENCODER, PREFILL_MLA, DECODE_MLA, LINEAR, MOE,
+        COLLECTIVE, CUSTOM_ALLREDUCE, DISPATCH,
     )
 }  # fmt: skip
 
