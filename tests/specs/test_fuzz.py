@@ -151,7 +151,7 @@ def scrambled(text, rng):
     for _ in range(rng.choice((1, 1, 2, 4))):
         lines = text.split("\n")
         at = rng.randrange(len(lines))
-        how = rng.randrange(9)
+        how = rng.choice((*range(8), 8, 8, 9, 9, 9, 9))
         if how == 0:
             del lines[at]
         elif how == 1:
@@ -181,6 +181,9 @@ def scrambled(text, rng):
                     "...",
                 )
             )
+        elif how == 9:  # another number
+            numbers = ("0", "-1", "0.5", "7", "1000000000000", "1e400", ".inf", ".nan", "0.000000001", "2.5")
+            lines[at] = re.sub(r"(?<=[ \[])\d+(\.\d+)?(?=[,\s\]]|$)", rng.choice(numbers), lines[at])
         else:
             other = rng.randrange(len(lines))
             lines[at], lines[other] = lines[other], lines[at]

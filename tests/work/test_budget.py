@@ -96,7 +96,8 @@ def test_a_shared_prefix_is_kept_once():
 def test_beams_share_the_prompt():
     load = {"prompt_tokens": 4096, "output_tokens": 256, "concurrency": 8}
     one, four = (
-        memory(load=calc.Workload(**load, sequences_per_request=n)).request_cache_bytes_per_device for n in (1, 4)
+        memory(load=calc.Workload(**load, sequences_per_request=n)).request_cache_bytes_per_device
+        for n in (1, 4)
     )
     assert one == 4352 * 131_072
     assert four == (4096 + 4 * 256) * 131_072

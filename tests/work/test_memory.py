@@ -16,9 +16,9 @@ GIB = 2**30
 
 
 def memory(model="llama-3.1-70b", device="h100-sxm", load=None, **deployment):
-    d = calc.Deployment(**deployment)
+    d, device = calc.Deployment(**deployment), calc.load_device(device)
     load = load or calc.Workload(concurrency=16)
-    return memory_of(calc.load_model(model), calc.load_device(device), d, load, engine_of(d, calc.load_device(device)))
+    return memory_of(calc.load_model(model), device, d, load, engine_of(d, device))
 
 
 @pytest.mark.parametrize(("n_kv_heads", "expected"), [(8, 17_179_869_184), (32, 68_719_476_736)])
