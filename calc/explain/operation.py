@@ -47,7 +47,7 @@ def _roofline(t: Trace, e: Estimate, op: Op):
 
 def _formed(t: Trace, e: Estimate, op: Op, fit: OpFit, calls):
     """Symbol of a fitted form: fixed cost, arithmetic and traffic, and how far they overlap."""
-    row = timed_op(op, e.device, e.calibration)
+    row = timed_op(op, e.device, e.calibration, cold=True)
     each = {name: float(getattr(row, name)) / float(op.count) for name in ("seconds", "fixed_s")}
     rest = each["seconds"] - each["fixed_s"]
     note = _origin(fit)
