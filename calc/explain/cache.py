@@ -26,6 +26,7 @@ from calc.work.paging import (
     page_tokens,
     pages_of_request,
     paging,
+    shares_pages,
 )
 
 
@@ -121,7 +122,7 @@ def cache_bytes_per_token(t: Trace, e: Estimate) -> Answer:
 def cache_of_request(t: Trace, e: Estimate) -> Request:
     """Return the symbols of the cache of one request, in the engine's way of paging."""
     kinds = cache_kinds(e, precision_of(e.model, e.deployment).kv_bytes)
-    if e.engine.paging != "groups" or not kinds:
+    if not kinds or not shares_pages(e.engine.paging, [kind.numbers for kind in kinds]):
         return _plain(t, e)
     if all(kind.numbers.kind == "state" for kind in kinds):
         return _only_states(t, e, kinds)

@@ -60,6 +60,9 @@ def engine_ids() -> list[str]:
     return list(spec_files("calibrations", "engines"))
 
 
+_ABOVE_ZERO = ("block_tokens", "max_batched_tokens", "max_sequences", "memory_utilization")
+
+
 @cache
 def load_engine(name: str, version: str | None = None) -> Engine:
     """Return an engine by id, in the newest profile or that of a version.
@@ -94,6 +97,9 @@ def load_engine(name: str, version: str | None = None) -> Engine:
     rows = dict(profile.get("small_devices") or {})
     names = tuple(rows.pop("named", ()))
     small = {key: fact_from(row, sources, f"{name}: small_devices.{key}") for key, row in rows.items()}
+    for key, fact in [*facts.items(), *small.items()]:
+        if key in _ABOVE_ZERO and fact.value <= 0:
+            raise SpecError(f"{name}: {key}: {fact.printed} is not allowed; allowed are values above 0")
     budget, paging = data["budget"], data["paging"]
     return Engine(
         name, data["name"], profile["versions"], budget, paging, facts, small, names, data.get("note", "")

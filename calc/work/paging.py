@@ -28,6 +28,7 @@ class LayerCaches:
     bytes_per_token: object
     reach: int | None = None
     state_bytes: object = 0
+    apart: bool = False  # one of several caches in a layer, each with a pool of its own
 
 
 def layer_caches(model: Model, dtype_bytes, tp=1) -> list[LayerCaches]:
@@ -45,7 +46,8 @@ def layer_caches(model: Model, dtype_bytes, tp=1) -> list[LayerCaches]:
 
 def _caches_of(kind, count: int, dtype_bytes, tp) -> list[LayerCaches]:
     if hasattr(kind, "cache_parts"):
-        return [_part(part, count) for part in kind.cache_parts(dtype_bytes, tp)]
+        parts = kind.cache_parts(dtype_bytes, tp)
+        return [_part(part, count, len(parts) > 1) for part in parts]
     first, second = kind.cache_bytes(1, dtype_bytes, tp), kind.cache_bytes(2, dtype_bytes, tp)
     per_token = second - first
     window, chunk = getattr(kind, "window", None), getattr(kind, "chunk", None)
@@ -58,11 +60,20 @@ def _caches_of(kind, count: int, dtype_bytes, tp) -> list[LayerCaches]:
     return [LayerCaches("full", count, per_token)]
 
 
-def _part(part: CachePart, count: int) -> LayerCaches:
+def _part(part: CachePart, count: int, apart: bool) -> LayerCaches:
     if part.reach is not None:
-        return LayerCaches("sliding", count, part.bytes_per_token, part.reach)
+        return LayerCaches("sliding", count, part.bytes_per_token, part.reach, apart=apart)
     kind = "state" if type(part.bytes_per_token) is float and not part.bytes_per_token else "full"
-    return LayerCaches(kind, count, part.bytes_per_token, None, part.state_bytes)
+    return LayerCaches(kind, count, part.bytes_per_token, None, part.state_bytes, apart)
+
+
+def shares_pages(way: str, rows: list[LayerCaches]) -> bool:
+    """Return whether an engine draws these caches from pages of one size.
+
+    Not where layers keep several caches of different density (DeepSeek-V4): pages as large
+    as the densest needs would be nearly empty, and engines give each a pool of its own.
+    """
+    return way == "groups" and not any(row.apart for row in rows)
 
 
 @dataclass(frozen=True, eq=False)

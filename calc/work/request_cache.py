@@ -7,7 +7,7 @@ from calc.specs.numeric import floor, maximum, where
 from calc.specs.workload import Workload
 from calc.work.memory import cache_bytes_per_sequence, request_tokens
 from calc.work.op import Precision
-from calc.work.paging import LayerCaches, Paging, layer_caches, paging
+from calc.work.paging import LayerCaches, Paging, layer_caches, paging, shares_pages
 
 
 def requests_held(pool_bytes, shared_bytes, request_bytes):
@@ -39,7 +39,7 @@ class RequestCache:
         self._stage, self._d, self._engine, self._width = stage, d, engine, precision.kv_bytes
         self._rows: list[LayerCaches] = layer_caches(stage, self._width, d.tp)
         self._batched = d.max_batched_tokens or engine.max_batched_tokens
-        self._grouped = engine.paging == "groups"
+        self._grouped = shares_pages(engine.paging, self._rows)
         prompt, total = load.prompt_tokens, load.prompt_tokens + load.output_tokens
         block = engine.block_tokens
         self.whole: Paging = paging(self._rows, total / d.cp, block, self._batched)

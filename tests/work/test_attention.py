@@ -12,14 +12,35 @@ from calc.specs.model import ROLES, Part
 from calc.specs.model_files import load_model, model_ids
 from calc.work.attention import attention
 from calc.work.causal import causal_pairs
+from calc.work.compressed_attention import CompressedAttention
+from calc.work.delta_attention import KimiDeltaAttention
+from calc.work.encoder_decoder import DecoderAttention, EncoderAttention
 from calc.work.grouped_query import GroupedQuery
 from calc.work.latent_attention import LatentAttention
+from calc.work.lightning_attention import LightningAttention
 from calc.work.linear_attention import GatedDeltaNet
+from calc.work.mamba import Mamba1, Mamba2
 from calc.work.op import Precision, Sequences
 from calc.work.paging import layer_caches
 from calc.work.sparse_attention import BlockSparse
 
 BF16 = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
+#: kinds with a state of fixed size
+STATES = [
+    KimiDeltaAttention(2304, 32, 128, 4),
+    KimiDeltaAttention(7168, 96, 128, 4, full_rank_gate=True),
+    LightningAttention(6144, 64, 128),
+    Mamba1(4096, 8192, 16, 4, 256, normed=True),
+    Mamba2(4096, 128, 64, 128, 8, 4),
+]
+V4 = {"d_model": 4096, "n_heads": 64, "d_head": 512, "q_lora_rank": 1024, "o_groups": 8, "o_lora_rank": 1024}
+V4 |= {"window": 128, "streams": 4}
+CSA = {"ratio": 4, "n_index_heads": 64, "d_index": 128, "index_topk": 512}
+COMPRESSED = [
+    CompressedAttention(**V4),
+    CompressedAttention(**V4, ratio=128),
+    CompressedAttention(**V4, **CSA),
+]
 MLA = LatentAttention(7168, 128, 1536, 512, 128, 64, 128)
 DELTA = GatedDeltaNet(2048, 16, 32, 128, 128, 4)
 
@@ -166,12 +187,15 @@ KINDS = [
     gqa(shares_cache=True),
     DELTA,
     BlockSparse(4096, 32, 8, 128),
+    EncoderAttention(1024, 16, 16, 64),
+    *STATES,
+    *COMPRESSED,
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_operations_read_the_projection_weights_once(kind):
-    projections = sum(w.parameters for w in kind.parameters() if w.role == "attention")
+    projections = sum(w.parameters for w in kind.parameters() if w.role in ("attention", "router"))
     for phase, new, past in (("decode", 1, 500), ("prefill", 500, 0)):
         products = [op for op in step(kind, phase, 4, new, past) if op.kind == "gemm"]
         assert total(products, "weight_bytes") == 2 * projections
@@ -222,6 +246,91 @@ def test_a_convolution_of_each_phase_keeps_the_last_inputs():
         (conv,) = [op for op in step(DELTA, phase, 3, new, 0) if op.kind == kind]
         assert conv.cache_bytes == times * 3 * tail
         assert conv.activation_bytes == 2 * 2 * 3 * new * 8192
+
+
+@pytest.mark.parametrize("kind", STATES, ids=lambda kind: type(kind).__name__)
+def test_a_state_is_read_and_written_once_a_step_however_long_the_sequence(kind):
+    """One layer's state does not grow, is split over ranks, and a prompt costs in proportion."""
+    assert kind.fixed_state
+    state = kind.cache_bytes(1)
+    assert np.all(kind.cache_bytes(np.array([1, 10**6])) == state)
+    assert kind.cache_bytes(1, 2, 8) == state / 8
+    near, far = (step(kind, "decode", 8, 1, past) for past in (10, 10**6))
+    assert total(near, "cache_bytes") == total(far, "cache_bytes") == 2 * 8 * state
+    assert total(near, "flops") == total(far, "flops")
+    short, long = (total(step(kind, "prefill", 1, n, 0), "flops") for n in (1024, 8192))
+    assert long == 8 * short
+
+
+@pytest.mark.parametrize(
+    ("kind", "per_element"),
+    [(STATES[2], 5), (STATES[3], 7), (STATES[4], 5)],
+    ids=["lightning", "mamba1", "mamba2"],
+)
+def test_a_decoded_token_does_so_many_flops_per_state_element(kind, per_element):
+    """Decay, input and read-out; Mamba-1 also forms the decay and the input of every element."""
+    elements = {"LightningAttention": 64 * 128**2, "Mamba1": 8192 * 16, "Mamba2": 128 * 64 * 128}
+    (core,) = [op for op in step(kind, "decode", 1, 1, 9) if op.kind == "linear_attention"]
+    assert core.flops == per_element * elements[type(kind).__name__]
+
+
+def test_groups_of_mamba_2_are_copied_where_there_are_more_ranks():
+    """Nemotron-H: 8 groups of B and C; 16 ranks hold one each, of their own 8 heads."""
+    kind = Mamba2(4096, 128, 64, 128, 8, 4)
+    assert kind.cache_bytes(1, 2, 16) == (8 * 64 + 2 * 128) * 4 * 2 + 8 * 64 * 128 * 4
+
+
+def test_compressed_attention_reads_its_window_and_the_entries_picked():
+    """DeepSeek-V4 at 100,000 tokens: 128 in the window; 512 of 25,000 entries, or all 781."""
+    past = 99_999
+    window, heavy, sparse = (step(kind, "decode", 1, 1, past) for kind in COMPRESSED)
+    keys = [
+        sum(op.cache_bytes for op in ops if op.name == "attention.decode") / 1024
+        for ops in (window, heavy, sparse)
+    ]
+    assert keys == [128 + 1, 128 + 10**5 / 128 + 1 + 1 / 128, 128 + 512 + 1 + 1 / 4]
+    flops = [sum(op.flops for op in ops if op.name == "attention.decode") for ops in (window, heavy, sparse)]
+    per_key = 64 * 2 * (512 + 512)
+    assert flops[0] == per_key * 128
+    assert flops[2] == per_key * (128 + 512)
+    scores = next(op for op in sparse if op.name == "indexer.scores_decode")
+    assert scores.flops == 2 * 64 * 128 * 10**5 / 4
+    assert scores.cache_bytes == pytest.approx(256 * 10**5 / 4, rel=1e-4)
+
+
+def test_compressed_caches_grow_by_a_quarter_or_less_beyond_the_window():
+    window, heavy, sparse = (
+        kind.cache_bytes(10**6, 2) - kind.cache_bytes(10**6 - 128, 2) for kind in COMPRESSED
+    )
+    assert (window, heavy, sparse) == (0, 1024, 32 * 1280)
+    assert [kind.cache_bytes(1000, 2, tp=8) for kind in COMPRESSED] == [
+        kind.cache_bytes(1000, 2) for kind in COMPRESSED
+    ]
+
+
+def test_an_encoder_sees_every_pair_and_keeps_nothing():
+    kind = EncoderAttention(1024, 16, 16, 64)
+    assert kind.cache_bytes(1000, 2) == 0
+    (core,) = [op for op in step(kind, "prefill", 2, 100, 0) if op.kind == "prefill_attention"]
+    assert core.flops == 2 * 2 * 16 * 100 * 100 * (64 + 64)
+    assert core.cache_bytes == 0
+
+
+def test_a_decoder_reads_its_own_tokens_and_the_encoders_positions():
+    """Whisper: 1500 positions for every sequence, projected once, read at every token."""
+    kind = DecoderAttention(1280, 20, 20, 64, encoder_tokens=1500)
+    per_token = 2 * 20 * 64 * 2
+    assert kind.cache_bytes(100, 2) == (100 + 1500) * per_token
+    assert DecoderAttention(1280, 20, 20, 64).cache_bytes(100, 2) == 100 * per_token
+    decode = kind.ops((Sequences("decode", 3, 1, 9, source_tokens=1500),), BF16, 1)
+    assert (
+        total([op for op in decode if op.name == "cross_attention.decode"], "cache_bytes")
+        == 3 * 1500 * per_token
+    )
+    assert not any(op.name == "cross_attention.kv_proj" for op in decode)
+    prefill = kind.ops((Sequences("prefill", 3, 4, 0, None, 1500, 4500),), BF16, 1)
+    (project,) = [op for op in prefill if op.name == "cross_attention.kv_proj"]
+    assert project.flops == 2 * 4500 * 1280 * 2 * 1280
 
 
 def test_an_unknown_kind_is_refused():

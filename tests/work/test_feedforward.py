@@ -41,6 +41,18 @@ def test_a_token_visits_its_experts_and_every_shared_one():
     assert sum(w.active_parameters for w in shared) == sum(w.parameters for w in shared) == 3 * 8 * 32 + 8
 
 
+def test_latent_experts_work_in_a_narrower_space_with_one_projection_each_way():
+    """Nemotron-3 Super: experts of 2688 on 1024 of 4096 values, two matrices each."""
+    part = MixtureOfExperts(4096, 2688, 512, 22, d_shared=5376, gated=False, d_latent=1024)
+    counts = {w.name: w.parameters for w in part.parameters()}
+    assert counts["moe.experts.up_proj"] + counts["moe.experts.down_proj"] == 512 * 2 * 2688 * 1024
+    assert counts["moe.latent_down"] + counts["moe.latent_up"] == 2 * 4096 * 1024
+    active = sum(w.active_parameters for w in part.parameters())
+    assert sum(op.flops for op in step(part, 3) if op.kind in ("gemm", "moe")) == 2 * 3 * active
+    normed = MixtureOfExperts(4096, 2688, 512, 22, d_latent=1024, latent_norm=True)
+    assert sum(w.parameters for w in normed.parameters() if w.role == "norm") == 1024
+
+
 def test_biases_of_experts_are_visited_with_their_expert():
     part = MixtureOfExperts(8, 16, n_experts=32, top_k=4, expert_bias=True, router_bias=True)
     biases = [w for w in part.parameters() if w.role == "bias"]

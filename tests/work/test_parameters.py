@@ -172,7 +172,9 @@ def matrices(rows):
 
 
 def gemm_flops(model, group, precision):
-    return sum(op.flops * op.count for op in step_ops(model, (group,), precision) if op.kind in ("gemm", "bmm"))
+    return sum(
+        op.flops * op.count for op in step_ops(model, (group,), precision) if op.kind in ("gemm", "bmm")
+    )
 
 
 def test_kimi_k3_is_the_sum_of_the_tensors_of_its_checkpoint():

@@ -99,6 +99,26 @@ def test_tensor_parallelism_divides_the_matrix_work(model):
     assert part >= whole / 8 * 0.999
 
 
+def test_an_encoder_runs_in_prefill_only_over_the_prompt_or_its_own_positions():
+    """T5 reads a start token after it; Whisper's 1500 positions do not depend on the prompt."""
+    for name, positions, read in (("t5-large", 300, 1), ("whisper-large-v3", 1500, 300)):
+        ops = ops_of(name, prefill(2, 300))
+        inside = [op for op in ops if op.name == "attention.prefill" and op.flops]
+        assert len(inside) == 2  # of the encoder and of the decoder
+        assert inside[0].shape["new"] == positions
+        assert inside[1].shape["new"] == read
+        decoded = ops_of(name, decode(2, 300))
+        assert total(decoded, "flops") < total(ops, "flops") / 20
+
+
+def test_decoding_reads_self_and_cross_caches_as_kept():
+    """T5: 300 tokens before, prompt and output alike; Whisper: 1500 positions besides."""
+    for name, kept in (("t5-large", 300), ("whisper-large-v3", 300 + 1500)):
+        attention = [op for op in ops_of(name, decode(1, 300)) if op.kind == "decode_attention"]
+        per_token = calc.cache_bytes_per_token(calc.load_model(name))
+        assert total(attention, "cache_bytes") == per_token * (kept + 1 + 1)  # the new one, written and read
+
+
 def test_two_allreduces_a_layer_carry_the_hidden_state():
     (op,) = [op for op in ops_of("llama-3.1-70b", decode(4, 10), tp=4) if op.kind == "allreduce"]
     assert op.count == 2 * 80

@@ -140,8 +140,11 @@ def _is_whole(value: Any) -> bool:
 
 
 def n_layers_of(c: Fields) -> int:
-    """Return the number of decoder layers."""
-    return c.count("num_hidden_layers", "n_layer", "n_layers", most=MOST_LAYERS)
+    """Return the number of decoder layers; some configs have nothing but a list of them."""
+    names = ("num_hidden_layers", "n_layer", "n_layers", "decoder_layers", "num_decoder_layers", "num_layers")
+    if not any(name in c for name in names) and "layers_block_type" in c:
+        return min(len(c.items("layers_block_type")), MOST_LAYERS)
+    return c.count(*names, most=MOST_LAYERS)
 
 
 def layer_kinds(
