@@ -306,8 +306,7 @@ def estimate(
     _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
     engine = engine_of(deployment, device)
-    if not isinstance(calibration, Calibration):
-        calibration = calibration_for(device, calibration)
+    calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
     service = service_of(Steps(model, device, deployment, engine, calibration), workload, limit)

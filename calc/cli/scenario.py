@@ -44,7 +44,9 @@ def add_scenario(parser) -> None:
     scenario.add_argument(
         "--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step"
     )
-    scenario.add_argument("--calibration", default="default", help="kernel efficiencies: id or path")
+    scenario.add_argument(
+        "--calibration", default="default", help="default, family, datasheet, an id or a path"
+    )
     scenario.add_argument("--price", default=None, metavar="USD", help="your price per device-hour")
     scenario.add_argument(
         "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"

@@ -18,9 +18,12 @@ from calc.timing.forms import Form, form
 TRUST = ("calibrated", "family", "datasheet", "extrapolated")
 #: standard deviations between the median and the ends of an 80 % interval
 Z80 = 1.2816
+#: how much wider the spread is where another device's or format's parameters stand in
+WIDEN = 1.3
+#: format -> formats that kernels treat alike
+_SAME = {"fp16": ("bf16",)}
 #: format -> formats whose parameters stand in for it, nearest first
 _STAND_INS = {
-    "fp16": ("bf16",),
     "fp8": ("fp8-block", "int8", "bf16"),
     "fp8-block": ("fp8", "bf16"),
     "int8": ("fp8", "bf16"),
@@ -77,6 +80,7 @@ class Calibration:
     ops: Mapping[str, Mapping[str, OpFit]]
     note: str = ""
     path: str = ""
+    device: str = ""  # the one it was measured on; none for families and defaults
 
     def fit(self, kind: str, fmt: str) -> OpFit:
         """Return the fit of an op kind in a format, or in the nearest format that has one.
@@ -89,26 +93,30 @@ class Calibration:
         formats = self.ops.get(kind)
         if not formats:
             raise unknown_name(f"op kind in calibration {self.id}", kind, self.ops)
-        for name in (fmt, *_STAND_INS.get(fmt, ()), "any"):
+        for name in (fmt, *_SAME.get(fmt, ()), "any"):
             if name in formats:
                 return formats[name]
+        for name in _STAND_INS.get(fmt, ()):
+            if name in formats:
+                return _at_most(formats[name], "family")
         return next(iter(formats.values()))
 
 
-def calibration_for(device: Device, name: str = "default") -> Calibration:
+def calibration_for(device: Device, name: "str | Calibration" = "default") -> Calibration:
     """Return the calibration of a device.
 
     Parameters
     ----------
     device : Device
-    name : str
+    name : str or Calibration
         ``"default"`` the best there is: the device's own file, else that of its family, else
         the datasheet defaults; ``"family"`` never its own file; ``"datasheet"`` the defaults
-        only; else an id of ``calibrations/devices`` or the path of a file, used as it is.
+        only; else an id of ``calibrations/devices``, the path of a file or a Calibration.
 
     Notes
     -----
     Kinds of op that a file does not hold are taken from the next weaker one, with its label.
+    A file that was measured on another device speaks for this one as a family does.
 
     Examples
     --------
@@ -123,13 +131,24 @@ def calibration_for(device: Device, name: str = "default") -> Calibration:
     if name == "family":
         return _over(family, base) if family else base
     if name != "default":
-        return _over(load_calibration(name), base)
+        given = name if isinstance(name, Calibration) else load_calibration(name)
+        return _over(given if given.device in ("", device.id) else _borrowed(given), base)
     own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
     layers = [layer for layer in (own, family) if layer is not None]
     result = base
     for layer in reversed(layers):
         result = _over(layer, result)
     return result
+
+
+def _borrowed(given: Calibration) -> Calibration:
+    ops = {kind: {f: _at_most(fit, "family") for f, fit in fits.items()} for kind, fits in given.ops.items()}
+    return replace(given, trust=max(given.trust, "family", key=TRUST.index), ops=ops)
+
+
+def _at_most(fit: OpFit, trust: str) -> OpFit:
+    """Return a fit with its label no better than ``trust``, its spread wider if that is worse."""
+    return fit if TRUST.index(fit.trust) >= TRUST.index(trust) else _widened(fit, WIDEN, trust)
 
 
 def _over(upper: Calibration, lower: Calibration) -> Calibration:
@@ -196,7 +215,9 @@ def _calibration_from(path: Path) -> Calibration:
     for kind, formats in data.get("ops", {}).items():
         fits = {fmt: _fit_from(path, kind, fmt, row, trust, sources) for fmt, row in formats.items()}
         ops[kind] = {fmt: _widened(fit, widen, trust) for fmt, fit in fits.items()}
-    return Calibration(data["id"], data["name"], trust, ops, data.get("note", ""), str(path))
+    return Calibration(
+        data["id"], data["name"], trust, ops, data.get("note", ""), str(path), data.get("device", "")
+    )
 
 
 def _widened(fit: OpFit, widen: float, trust: str) -> OpFit:

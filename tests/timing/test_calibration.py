@@ -111,3 +111,20 @@ def test_a_size_beyond_the_fitted_range_is_outside():
 def test_a_format_without_a_fit_borrows_the_nearest():
     calibration = calibration_for(calc.load_device("a100-sxm-80gb"))
     assert calibration.fit("gemm", "fp8").format == "bf16"
+
+
+def test_a_format_that_was_not_measured_is_not_called_calibrated():
+    own = calibration_for(calc.load_device("h100-sxm"))
+    measured, stand_in = own.fit("gemm", "fp8"), own.fit("gemm", "nvfp4")
+    assert (measured.trust, stand_in.trust) == ("calibrated", "family")
+    assert stand_in.high > 1 > stand_in.low
+    assert own.fit("gemm", "fp16").trust == "calibrated"
+
+
+def test_parameters_measured_on_another_device_speak_as_a_family_does():
+    other = calc.load_calibration("h100-sxm")
+    for given in ("h100-sxm", other):
+        borrowed = calibration_for(calc.load_device("h200-sxm"), given)
+        assert borrowed.fit("gemm", "bf16").trust == borrowed.trust == "family"
+        assert borrowed.fit("gemm", "bf16").high > other.fit("gemm", "bf16").high
+    assert calc.estimate("llama-3.1-8b", "h100-sxm", calibration=other).trust("tpot_s") == "calibrated"

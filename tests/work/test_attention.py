@@ -311,7 +311,7 @@ def test_compressed_caches_grow_by_a_quarter_or_less_beyond_the_window():
 def test_an_encoder_sees_every_pair_and_keeps_nothing():
     kind = EncoderAttention(1024, 16, 16, 64)
     assert kind.cache_bytes(1000, 2) == 0
-    (core,) = [op for op in step(kind, "prefill", 2, 100, 0) if op.kind == "prefill_attention"]
+    (core,) = [op for op in step(kind, "prefill", 2, 100, 0) if op.kind == "encoder_attention"]
     assert core.flops == 2 * 2 * 16 * 100 * 100 * (64 + 64)
     assert core.cache_bytes == 0
 
