@@ -114,7 +114,7 @@ class Estimate:
         """Return rows (op, seconds, bound) that sum to a time metric."""
         if metric not in TIMES:
             raise SpecError(f"breakdown: {metric!r} has none; allowed are {', '.join(TIMES)}")
-        duration = self.service.ttft if metric == "ttft_s" else self.service.tpot
+        duration = self._duration(metric)
         return [(row.name, row.seconds, longest(row.by_bound())) for row in duration.merged().rows]
 
     def roofline(self, metric: str) -> list[RooflinePoint]:
@@ -184,6 +184,12 @@ class SLO:
                 raise SpecError(f"{name}: {value!r} is not allowed; allowed are times above 0")
 
 
+def _scenario(model, device, deployment, workload) -> tuple[Model, Device, Deployment, Workload]:
+    """Return what is given, loaded where it was named, with defaults where it was left out."""
+    model, device = load_model(model), load_device(device)
+    return model, device, deployment or Deployment(), workload or Workload()
+
+
 def memory(
     model: Model | str,
     device: Device | str,
@@ -208,8 +214,7 @@ def memory(
     141.1 GB of weights
     (True, None)
     """
-    model, device = load_model(model), load_device(device)
-    deployment, workload = deployment or Deployment(), workload or Workload()
+    model, device, deployment, workload = _scenario(model, device, deployment, workload)
     check_tp(model, deployment.tp)
     engine = engine_of(deployment, device)
     return memory_of(model, device, deployment, workload, engine)
@@ -234,8 +239,7 @@ def ways_to_fit(
     >>> [way.label for way in ways_to_fit("llama-3.1-8b", "l4", workload=Workload(prompt_tokens=40_000))][0]
     'cache fp8'
     """
-    model, device = load_model(model), load_device(device)
-    deployment, workload = deployment or Deployment(), workload or Workload()
+    model, device, deployment, workload = _scenario(model, device, deployment, workload)
     check_tp(model, deployment.tp)
     return single_changes(model, device, deployment, workload)
 
@@ -301,8 +305,7 @@ def estimate(
     >>> e.fits, e.bound
     (True, 'memory bandwidth')
     """
-    model, device = load_model(model), load_device(device)
-    deployment, workload = deployment or Deployment(), workload or Workload()
+    model, device, deployment, workload = _scenario(model, device, deployment, workload)
     _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
     engine = engine_of(deployment, device)

@@ -10,7 +10,7 @@ import calc
 from calc.timing.forms import FORMS, Form
 from calc.timing.step_time import work_of
 from validate.fitting import error_row, fitted, left_out
-from validate.points.table import KINDS, Points, point_sets, read_table
+from validate.points.table import DEVICES, KINDS, Points, point_sets, read_table
 
 #: op kind -> form it is fitted with
 FORM_OF = {
@@ -97,8 +97,6 @@ def _ranges(shape) -> dict[str, tuple[float, float]]:
 
 
 def _software(columns, device: str) -> str:
-    from validate.points.table import DEVICES
-
     systems = [system for system, name in DEVICES.items() if name == device]
     here = np.isin(columns["system"].astype(str), systems)
     pairs = {f"{e} {v}" for e, v in zip(columns["engine"][here], columns["version"][here], strict=True)}

@@ -12,18 +12,14 @@ from calc.explain.quantities import shown
 from calc.explain.trace import Trace
 from calc.explain.weights import weights_per_device
 from calc.specs.deployment import Deployment
-from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
-from calc.work.budget import (
-    Memory,
+from calc.work.activation_peak import (
     activation_peak_bytes,
     activation_width,
-    memory_budget,
-    memory_of,
     routed_width,
-    usable_bytes,
-    usable_of_free_bytes,
     vision_peak_bytes,
 )
+from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
+from calc.work.budget import Memory, memory_budget, memory_of, usable_bytes, usable_of_free_bytes
 from calc.work.memory import precision_of
 from calc.work.sharding import tp_choices
 

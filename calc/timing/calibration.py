@@ -134,11 +134,8 @@ def calibration_for(device: Device, name: "str | Calibration" = "default") -> Ca
         given = name if isinstance(name, Calibration) else load_calibration(name)
         return _over(given if given.device in ("", device.id) else _borrowed(given), base)
     own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
-    layers = [layer for layer in (own, family) if layer is not None]
-    result = base
-    for layer in reversed(layers):
-        result = _over(layer, result)
-    return result
+    result = _over(family, base) if family else base
+    return _over(own, result) if own else result
 
 
 def _borrowed(given: Calibration) -> Calibration:

@@ -89,8 +89,7 @@ def allreduce_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link):
     >>> print(f"{1e6 * allreduce_time_s(16 * 2**20, 8, 450e9, 7e-6, 0.8):.0f} us")
     89 us
     """
-    moved = 2 * (world - 1) / world * payload_bytes
-    return where(world > 1, fixed_s + moved / (e_link * link_bytes_per_s), 0.0)
+    return ring_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link, 2)
 
 
 def mesh_bytes_per_s(per_peer_bytes_per_s, world):

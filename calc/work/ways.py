@@ -38,11 +38,6 @@ class Way:
     memory: Memory
 
     @property
-    def spare_bytes_per_device(self):
-        """Memory left on a device after what is required. [byte]"""
-        return self.memory.usable_bytes_per_device - self.memory.required_bytes_per_device
-
-    @property
     def sentence(self) -> str:
         """The change with what it then needs and leaves."""
         needed = format_bytes(self.memory.required_bytes_per_device)

@@ -6,14 +6,9 @@ import numpy as np
 
 from calc.work.expert_load import Load, even_load, expert_load
 from calc.work.experts import ExpertSizes, routed_experts
-from calc.work.op import Op, Precision
-from validate.points.formats import FORMATS, weight_bits
+from calc.work.op import Op
+from validate.points.formats import weights_precision
 
-#: weight format -> dtype in which the products run
-MATH = {
-    "bf16": "bf16", "fp8": "fp8", "fp8-block": "fp8", "nvfp4": "fp4", "int4": "bf16", "mxfp4": "bf16",
-    "mxfp4-mxfp8": "fp8",
-}  # fmt: skip
 #: (hidden, inter, topk, experts) of models whose experts have no gate: Nemotron-3 (relu squared)
 PLAIN = ((2688, 1856, 6, 128), (1024, 2688, 22, 512), (2048, 5120, 22, 512), (4096, 2688, 22, 512))
 #: kernel that was measured with a gate whatever the model
@@ -22,14 +17,7 @@ ALWAYS_GATED = "vllm_fused_moe"
 
 def moe_op(rows: Mapping) -> Op:
     """Return the Op of rows of one dtype: the busiest rank's experts, ``m`` tokens of all ranks."""
-    name = FORMATS[rows["dtype"][0]]
-    precision = Precision(
-        bits={"expert": weight_bits(name)},
-        kv_bytes=2,
-        math=MATH[name],
-        math_by_role={"expert": MATH[name]},
-        formats={"expert": name},
-    )
+    precision = weights_precision(rows, "expert")
     columns = ("hidden", "inter", "topk", "experts", "tp")
     hidden, inter, top_k, experts, tp = (np.asarray(rows[column], dtype=float) for column in columns)
     sizes = ExpertSizes(hidden, inter / tp, experts, top_k, matrices(rows))

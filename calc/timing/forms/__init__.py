@@ -1,4 +1,4 @@
-"""The forms by name, and which one each kind of op is fitted with."""
+"""The forms by name."""
 
 from calc.specs.errors import unknown_name
 from calc.timing.forms.base import Ceilings, Form, Parameter, Parts, overlap
