@@ -8,7 +8,8 @@ import numpy as np
 
 from calc.economics.cost import Cost, cost_of
 from calc.economics.prices import device_price
-from calc.serving.batching import Service, Steps, service_of
+from calc.serving.batching import Service, service_of
+from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
 from calc.specs.engine import Engine, engine_of
@@ -18,6 +19,7 @@ from calc.specs.model_files import load_model
 from calc.specs.numeric import floor, minimum
 from calc.specs.workload import Workload
 from calc.timing.calibration import Z80, Calibration, calibration_for
+from calc.timing.overheads import Overheads, overheads_of
 from calc.timing.step_time import RooflinePoint, longest, roofline_point
 from calc.work.budget import Memory, memory_of
 from calc.work.op import Sequences
@@ -46,6 +48,7 @@ class Estimate:
     workload: Workload
     engine: Engine
     calibration: Calibration
+    overheads: Overheads
     memory: Memory
     service: Service = field(repr=False)
     cost: Cost | None
@@ -132,7 +135,7 @@ class Estimate:
             group = Sequences("decode", users, 1, context)
         else:
             group = Sequences("prefill", users if load.mode == "static" else 1, load.prompt_tokens, 0)
-        steps = Steps(self.model, self.device, self.deployment, self.engine, self.calibration)
+        steps = Steps(self.model, self.device, self.deployment, self.engine, self.calibration, self.overheads)
         return [roofline_point(row, self.device) for row in steps.time(group).rows if row.has_work]
 
     def _metric(self, metric: str):
@@ -312,7 +315,9 @@ def estimate(
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
-    service = service_of(Steps(model, device, deployment, engine, calibration), workload, limit)
+    overheads = overheads_of(deployment, device)
+    steps = Steps(model, device, deployment, engine, calibration, overheads)
+    service = service_of(steps, workload, limit)
     price = None
     if usd_per_device_hour is None:
         price = device_price(device.id, price_term)
@@ -327,4 +332,6 @@ def estimate(
             deployment.n_devices, usd_per_device_hour, service.requests_per_s,
             workload.prompt_tokens, workload.output_tokens, price,
         )  # fmt: skip
-    return Estimate(model, device, deployment, workload, engine, calibration, memory, service, cost)
+    return Estimate(
+        model, device, deployment, workload, engine, calibration, overheads, memory, service, cost
+    )

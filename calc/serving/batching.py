@@ -1,18 +1,12 @@
 """From steps to service: static batches and a fixed number of requests in flight."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from calc.specs.deployment import Deployment
-from calc.specs.device import Device
-from calc.specs.engine import Engine
-from calc.specs.model import Model
+from calc.serving.steps import Steps
 from calc.specs.numeric import ceil, maximum, minimum, where
 from calc.specs.workload import Workload
-from calc.timing.calibration import Calibration
-from calc.timing.step_time import Duration, step_time, waiting
-from calc.work.memory import precision_of
+from calc.timing.step_time import Duration, waiting
 from calc.work.op import Sequences
-from calc.work.step import step_ops
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +31,14 @@ class Service:
 class Mix:
     """Intermediate values of continuous batching: how prompts share steps with decodes.
 
-    A prompt comes in ``chunks``; ``arriving`` chunks of others fall into the
+    All for one of the batches that run side by side: ``batch`` requests of ``ranks`` times as
+    many in flight. A prompt comes in ``chunks``; ``arriving`` chunks of others fall into the
     ``decode_steps`` of one generation, ``per_step`` of them into each of the ``share`` of
     steps that carry any. ``mixed``, ``decode`` and ``own`` are the times of a step with
     chunks, without, and with the first chunk of a request; the waits precede its first token.
     """
 
+    batch: object
     chunks: object
     chunk_tokens: object
     budget_tokens: object
@@ -53,26 +49,10 @@ class Mix:
     mixed: Duration
     decode: Duration
     own: Duration
-    residual_s: object
+    scheduler_wait_s: object
+    burst_wait_s: object
     prefill_wait_s: object
     queue_wait_s: object
-
-
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """Step times of one deployment: the same calibrated work for every question."""
-
-    model: Model
-    device: Device
-    deployment: Deployment
-    engine: Engine
-    calibration: Calibration
-
-    def time(self, *groups: Sequences) -> Duration:
-        """Return the time of one step on these sequences."""
-        ops = step_ops(self.model, groups, precision_of(self.model, self.deployment), self.deployment.tp)
-        sequences = sum(group.logit_rows for group in groups)
-        return step_time(ops, self.device, self.calibration, self.engine, sequences)
 
 
 def e2e_latency_s(ttft_s, tpot_s, output_tokens):
@@ -180,26 +160,65 @@ def mean_step(share, mixed: Duration, decode: Duration) -> Duration:
     return mixed.times(share) + decode.times(1 - share)
 
 
-def residual_wait_s(tpot_s, in_flight):
-    """Mean wait for the running step: half of it, if somebody else's runs. [s]
+def batch_of(in_flight, ranks):
+    """Requests in each of the batches that run side by side: the busiest has at least one.
 
     Examples
     --------
-    >>> residual_wait_s(0.02, 2)
-    0.005
+    >>> batch_of(64, 8), batch_of(4, 8)
+    (8.0, 1.0)
     """
-    return tpot_s * (in_flight - 1) / in_flight / 2
+    return maximum(1.0, in_flight / ranks)
 
 
-def prefill_wait_s(in_flight, chunks, mixed_s, per_step, unqueued_latency_s):
-    """Wait that the prefill rate enforces: N in flight cannot turn over faster than it. [s]
+def lockstep_share(share, ranks):
+    """Share of steps in which any of several ranks carries prompt chunks. [1]
+
+    Examples
+    --------
+    >>> lockstep_share(0.5, 2)
+    0.75
+    """
+    return 1 - (1 - share) ** ranks
+
+
+def scheduler_wait_s(own_s, tpot_s, batch, prompt_waits, decode_waits):
+    """Mean wait between arrival and first token beside the own prefill, if others are there. [s]
+
+    A new request waits for ``prompt_waits`` steps such as its own and ``decode_waits`` mean
+    steps: those that run or are scheduled when it comes, and those until its token is sent.
+
+    Examples
+    --------
+    >>> scheduler_wait_s(0.1, 0.02, 2, 1.0, 5.0)
+    0.1
+    """
+    return (own_s * prompt_waits + tpot_s * decode_waits) * (batch - 1) / batch
+
+
+def burst_wait_s(burst, arriving, per_step, mixed_s, decode_s):
+    """Mean wait for prompts that came together with a request: a share of those in flight. [s]
+
+    Clients that open all requests at once, or whose requests end together, send prompts in
+    bursts.
+
+    Examples
+    --------
+    >>> burst_wait_s(0.05, 63, 1.0, 0.12, 0.02)
+    0.315
+    """
+    return burst * arriving * maximum(0.0, mixed_s - decode_s) / per_step
+
+
+def prefill_wait_s(batch, chunks, mixed_s, per_step, unqueued_latency_s):
+    """Wait that the prefill rate enforces: a batch cannot turn over faster than it. [s]
 
     Examples
     --------
     >>> prefill_wait_s(100, 1, 0.05, 1.0, 4.0)
     1.0
     """
-    least_latency = in_flight * chunks * mixed_s / per_step
+    least_latency = batch * chunks * mixed_s / per_step
     return maximum(0.0, least_latency - unqueued_latency_s)
 
 
@@ -214,10 +233,15 @@ def queue_wait_s(queued, requests_per_s):
     return queued / requests_per_s
 
 
-def served_first_token(own: Duration, chunks, residual_s, prefill_wait) -> Duration:
+def served_first_token(own: Duration, chunks, request_s, scheduler_s, burst_s, prefill_s) -> Duration:
     """Return the time to first token of a request that has its place: own chunks and waits."""
-    waits = waiting("wait for the running step", residual_s) + waiting("wait for prefill", prefill_wait)
-    return own.times(chunks) + waits
+    waits = (
+        ("request handling", request_s),
+        ("wait for the scheduler", scheduler_s),
+        ("wait for prompts of a burst", burst_s),
+        ("wait for prefill", prefill_s),
+    )
+    return sum((waiting(*each) for each in waits), own.times(chunks))
 
 
 def queued_first_token(served: Duration, queue_wait) -> Duration:
@@ -225,15 +249,29 @@ def queued_first_token(served: Duration, queue_wait) -> Duration:
     return served + waiting("queue for memory", queue_wait)
 
 
+def pipeline_fill(pp):
+    """Passes that a batch of one micro-batch per stage takes: one, and the others behind it.
+
+    Examples
+    --------
+    >>> pipeline_fill(1), pipeline_fill(4)
+    (1.0, 1.75)
+    """
+    return 2 - 1 / pp
+
+
 def static_service(steps: Steps, load: Workload) -> Service:
     """Return the service of one batch: prefilled together, decoded to the end.
 
     The decode step is taken at the mean context of the generation; its time is nearly
-    linear in the context, so the mean step is the step at the mean.
+    linear in the context, so the mean step is the step at the mean. A pipeline works on as
+    many micro-batches as it has stages.
     """
     batch, prompt, output = load.concurrency, load.prompt_tokens, load.output_tokens
-    ttft = steps.time(Sequences("prefill", batch, prompt, 0))
-    tpot = steps.time(Sequences("decode", batch, 1, prompt + (output - 1) / 2))
+    part = batch_of(batch, steps.ranks)
+    prefill = steps.time(Sequences("prefill", part, prompt, 0)).times(pipeline_fill(steps.stages))
+    ttft = prefill + waiting("request handling", steps.overheads.request_s)
+    tpot = steps.time(Sequences("decode", part, 1, prompt + (output - 1) / 2))
     latency = e2e_latency_s(ttft.seconds, tpot.seconds, output)
     rate = request_rate(batch, latency)
     return Service(ttft, tpot, latency, rate, token_rate(rate, output), batch, 0)
@@ -253,41 +291,53 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
 
     Notes
     -----
-    While a request decodes ``output - 1`` tokens the others prefill once each, in chunks of
-    at most ``max_batched_tokens`` that share steps with the decodes. TPOT is the mean over
-    steps with and without such a chunk; TTFT waits half a step, then for its own chunks.
-    When prompts arrive faster than the token budget lets them in, requests wait for
+    While a request decodes ``output - 1`` tokens the others of its batch prefill once each,
+    in chunks of at most ``max_batched_tokens`` that share steps with the decodes. TPOT is the
+    mean over steps with and without such a chunk; TTFT is the own chunks and the waits before
+    them. When prompts arrive faster than the token budget lets them in, requests wait for
     prefill: Little's law gives that wait.
     """
-    prompt, output = load.prompt_tokens, load.output_tokens
-    budget = steps.deployment.max_batched_tokens or steps.engine.max_batched_tokens or prompt
-    chunks = prefill_chunks(prompt, budget)
-    chunk = prompt / chunks
-    decode_steps = decode_steps_of(output)
-    decodes = Sequences("decode", in_flight, 1, prompt + (output - 1) / 2)
-
-    arriving = arriving_chunks(chunks, in_flight)
-    per_step = chunks_per_step(arriving, decode_steps, budget, chunk)
-    share = mixed_share(arriving, decode_steps, per_step)
-    mixed, decode = steps.time(decodes, _chunks(per_step, chunk, prompt, chunks)), steps.time(decodes)
-    tpot = mean_step(share, mixed, decode).merged()
-
-    others = Sequences("decode", in_flight - 1, 1, prompt + (output - 1) / 2)
-    own = steps.time(others, _chunks(1.0, chunk, prompt, chunks))
-    residual = residual_wait_s(tpot.seconds, in_flight)
-    unqueued = e2e_latency_s(own.times(chunks).seconds + residual, tpot.seconds, output)
-    prefill_wait = prefill_wait_s(in_flight, chunks, mixed.seconds, per_step, unqueued)
-    served = served_first_token(own, chunks, residual, prefill_wait)
-    rate = request_rate(in_flight, e2e_latency_s(served.seconds, tpot.seconds, output))
+    mix = _mix(steps, load, in_flight)
+    tpot = mean_step(mix.share, mix.mixed, mix.decode).merged()
+    own, host = mix.own.times(mix.chunks).seconds, steps.overheads
+    scheduler = scheduler_wait_s(own, tpot.seconds, mix.batch, host.prompt_waits, host.decode_waits)
+    burst = burst_wait_s(host.burst, mix.arriving, mix.per_step, mix.mixed.seconds, mix.decode.seconds)
+    first = own + host.request_s + scheduler + burst
+    unqueued = e2e_latency_s(first, tpot.seconds, load.output_tokens)
+    prefill = prefill_wait_s(mix.batch, mix.chunks, mix.mixed.seconds, mix.per_step, unqueued)
+    served = served_first_token(mix.own, mix.chunks, host.request_s, scheduler, burst, prefill)
+    rate = request_rate(in_flight, e2e_latency_s(served.seconds, tpot.seconds, load.output_tokens))
     queued = maximum(0, wanted - in_flight)
-    queue_wait = queue_wait_s(queued, rate)
-    ttft = queued_first_token(served, queue_wait).merged()
-    latency = e2e_latency_s(ttft.seconds, tpot.seconds, output)
-    mix = Mix(
-        chunks, chunk, budget, decode_steps, arriving, per_step, share,
-        mixed, decode, own, residual, prefill_wait, queue_wait,
+    queue = queue_wait_s(queued, rate)
+    ttft = queued_first_token(served, queue).merged()
+    latency = e2e_latency_s(ttft.seconds, tpot.seconds, load.output_tokens)
+    mix = replace(
+        mix, scheduler_wait_s=scheduler, burst_wait_s=burst, prefill_wait_s=prefill, queue_wait_s=queue
+    )
+    tokens = token_rate(rate, load.output_tokens)
+    return Service(ttft, tpot, latency, rate, tokens, in_flight, queued, mix)
+
+
+def _mix(steps: Steps, load: Workload, in_flight) -> Mix:
+    """How prompts share steps with decodes, before any wait."""
+    prompt, output = load.prompt_tokens, load.output_tokens
+    batch = batch_of(in_flight, steps.ranks)
+    budget = steps.token_budget(prompt)
+    chunks = prefill_chunks(prompt, budget)
+    chunk, decode_steps = prompt / chunks, decode_steps_of(output)
+    arriving = arriving_chunks(chunks, batch)
+    per_step = chunks_per_step(arriving, decode_steps, budget, chunk)
+    share = lockstep_share(mixed_share(arriving, decode_steps, per_step), steps.locked_ranks)
+    context = prompt + (output - 1) / 2
+    decodes, others = (Sequences("decode", count, 1, context) for count in (batch, batch - 1))
+    return Mix(
+        batch=batch, chunks=chunks, chunk_tokens=chunk, budget_tokens=budget,
+        decode_steps=decode_steps, arriving=arriving, per_step=per_step, share=share,
+        mixed=steps.time(decodes, _chunks(per_step, chunk, prompt, chunks)),
+        decode=steps.time(decodes),
+        own=steps.time(others, _chunks(1.0, chunk, prompt, chunks)),
+        scheduler_wait_s=0.0, burst_wait_s=0.0, prefill_wait_s=0.0, queue_wait_s=0.0,
     )  # fmt: skip
-    return Service(ttft, tpot, latency, rate, token_rate(rate, output), in_flight, queued, mix)
 
 
 def _chunks(n_chunks, chunk, prompt, chunks) -> Sequences:

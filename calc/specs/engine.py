@@ -1,4 +1,4 @@
-"""Serving engines by version: how they budget memory, their defaults and overheads, as facts."""
+"""Serving engines by version: how they budget memory, and their defaults, as facts."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ PAGING = {
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """Defaults and overheads of one serving engine in a range of versions, each a Fact.
+    """Defaults of one serving engine in a range of versions, each a Fact.
 
     Read as attributes: ``memory_utilization`` is the share of memory it plans with;
     ``activation_fixed``, ``activation_per_logit`` (times sequences times vocabulary),
@@ -34,8 +34,7 @@ class Engine:
     its activation peak, ``activation_pipeline`` the peak of a pipeline stage;
     ``non_torch_*`` what driver and communication take; ``cuda_graphs`` what graphs take
     outside of the budget; ``block_tokens`` the cache block; ``max_sequences`` and
-    ``max_batched_tokens`` the scheduler's limits; ``step_overhead`` and
-    ``sequence_overhead`` host time per step and per sequence in it. [byte], [s]
+    ``max_batched_tokens`` the scheduler's limits. [byte]
     """
 
     id: str

@@ -135,6 +135,9 @@ class PriceFile(_Strict):
     prices: list[PriceRow]
 
 
+_VERSIONS = r"^(any|(>=|<)\d+(\.\d+)*(,(>=|<)\d+(\.\d+)*)*)$"
+
+
 class EngineRows(_Strict):
     """Defaults and overheads of a serving engine."""
 
@@ -153,8 +156,6 @@ class EngineRows(_Strict):
     block_tokens: FactRow
     max_sequences: FactRow
     max_batched_tokens: FactRow
-    step_overhead: FactRow
-    sequence_overhead: FactRow
 
 
 class SmallDevices(_Strict):
@@ -171,7 +172,7 @@ class EngineProfile(_Strict):
 
     small_devices: SmallDevices | None = None
 
-    versions: str = Field(pattern=r"^(any|(>=|<)\d+(\.\d+)*(,(>=|<)\d+(\.\d+)*)*)$")
+    versions: str = Field(pattern=_VERSIONS)
     facts: EngineRows
 
 
@@ -185,6 +186,53 @@ class EngineFile(_Strict):
     note: str = ""
     sources: dict[str, SourceRow]
     profiles: list[EngineProfile] = Field(min_length=1)
+
+
+class HostRows(_Strict):
+    """Host time and scheduling of an engine; see ``calc.timing.overheads``."""
+
+    step_s: float = Field(ge=0, le=1)
+    sequence_s: float = Field(ge=0, le=0.1)
+    layer_s: float = Field(ge=0, le=0.1)
+    request_s: float = Field(ge=0, le=10)
+    prompt_waits: float = Field(ge=0, le=20)
+    decode_waits: float = Field(ge=0, le=200)
+    burst: float = Field(ge=0, le=1)
+
+
+class RunErrorRow(_Strict):
+    """Errors of a metric on runs whose device or model took no part in the fit."""
+
+    n: int = Field(ge=0)
+    median_pct: float
+    p90_pct: float
+    low: float = Field(gt=0, le=1, description="10 % of measured values lie below predicted times this")
+    high: float = Field(ge=1, description="10 % lie above predicted times this")
+
+
+class OverheadProfile(_Strict):
+    """What an engine of a range of versions adds to its kernels on devices of some makers."""
+
+    versions: str = Field(pattern=_VERSIONS)
+    vendors: list[Id] = []
+    kind: Literal["measured", "assumed"]
+    host: HostRows
+    kernels: dict[
+        Literal["gemm", "moe", "prefill_attention", "decode_attention", "elementwise", "collective", "other"],
+        float,
+    ] = Field({}, description="factors on the time of kernels")
+    errors: dict[Literal["tpot_s", "ttft_s"], RunErrorRow] = {}
+    note: str = ""
+
+
+class OverheadFile(_Strict):
+    """The overheads of one engine, newest versions first."""
+
+    id: Id
+    date: str = ""
+    note: str = ""
+    sources: dict[str, SourceRow]
+    profiles: list[OverheadProfile] = Field(min_length=1)
 
 
 class OpError(_Strict):
@@ -234,6 +282,7 @@ FILES = {
     "prices": PriceFile,
     "engine": EngineFile,
     "calibration": CalibrationFile,
+    "overheads": OverheadFile,
 }
 
 
@@ -243,7 +292,7 @@ def check_file(kind: str, data: dict, path: Path):
     Parameters
     ----------
     kind : str
-        A key of ``FILES``: ``"device"``, ``"model"``, ``"prices"``, ``"engine"`` or ``"calibration"``.
+        A key of ``FILES``: ``"device"``, ``"model"``, ``"prices"``, ``"engine"`` ...
     data : dict
         What the YAML file holds.
     path : Path

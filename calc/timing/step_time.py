@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from calc.specs.device import Device
-from calc.specs.engine import Engine
 from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
 from calc.timing.collectives import link_bytes_per_s
-from calc.timing.forms import Ceilings
+from calc.timing.forms import Ceilings, Parts
+from calc.timing.overheads import Overheads, host_time_s
 from calc.timing.roofline import roofline_time_s
 from calc.work.op import Op
 
@@ -211,7 +211,7 @@ def waiting(name: str, seconds) -> Duration:
 
 
 def step_time(
-    ops: list[Op], device: Device, calibration: Calibration, engine: Engine, n_sequences
+    ops: list[Op], device: Device, calibration: Calibration, overheads: Overheads, n_sequences, n_layers
 ) -> Duration:
     """Return the time of one step on one device, row by row.
 
@@ -222,27 +222,35 @@ def step_time(
     device : Device
     calibration : Calibration
         Fixed costs and efficiencies per op kind.
-    engine : Engine
-        Host overhead per step and per sequence.
-    n_sequences : number or array
-        Sequences in the step.
+    overheads : Overheads
+        Of the engine: host time, and factors on the time of its kernels.
+    n_sequences, n_layers : number or array
+        Sequences in the step, and layers they pass.
     """
-    rows = tuple(timed_op(op, device, calibration, cold=True) for op in ops)
-    host = engine.step_overhead + engine.sequence_overhead * n_sequences
+    rows = tuple(
+        timed_op(op, device, calibration, cold=True, factor=overheads.factor(op.kind, op.is_collective))
+        for op in ops
+    )
+    host = host_time_s(overheads.step_s, overheads.sequence_s, overheads.layer_s, n_sequences, n_layers)
     return Duration((*rows, TimedOp("engine overhead", host, fixed_s=host)))
 
 
-def timed_op(op: Op, device: Device, calibration: Calibration, *, cold: bool = False) -> TimedOp:
+def timed_op(
+    op: Op, device: Device, calibration: Calibration, *, cold: bool = False, factor: float = 1.0
+) -> TimedOp:
     """Return the time of all calls of one Op, by the form that the calibration names.
 
     As a benchmark measures it, one call repeated, or ``cold``: inside a step, where the
-    device's own cache holds data of other operations. Never faster than the dense datasheet
-    roofline; an op without work takes no time.
+    device's own cache holds data of other operations. ``factor`` is how much slower an engine's
+    kernels of this kind are. Never faster than the dense datasheet roofline; an op without work
+    takes no time.
     """
     fit = calibration.fit(op.kind, op.format)
     work, ceilings = work_of(op, device)
     parameters = fit.form.cold(fit.parameters) if cold else fit.parameters
     parts = fit.form.parts(work, ceilings, parameters)
+    if factor != 1.0:
+        parts = Parts(*(factor * part for part in parts))
     outside = fit.is_outside(work)
     if op.is_collective:
         link = op.count * (parts.seconds - parts.fixed_s)

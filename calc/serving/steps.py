@@ -1,0 +1,53 @@
+"""Step times of one deployment: the same calibrated work for every question."""
+
+from dataclasses import dataclass
+
+from calc.specs.deployment import Deployment
+from calc.specs.device import Device
+from calc.specs.engine import Engine
+from calc.specs.model import Model
+from calc.timing.calibration import Calibration
+from calc.timing.overheads import Overheads
+from calc.timing.step_time import Duration, step_time
+from calc.work.memory import precision_of
+from calc.work.op import Sequences
+from calc.work.step import step_ops
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Step times of one deployment."""
+
+    model: Model
+    device: Device
+    deployment: Deployment
+    engine: Engine
+    calibration: Calibration
+    overheads: Overheads
+    expert_skew: object = 0.0
+
+    @property
+    def stages(self):
+        """Pipeline stages, each working on a micro-batch of its own."""
+        return self.deployment.pp
+
+    @property
+    def ranks(self):
+        """Batches that run side by side: attention-data ranks, and micro-batches of a pipeline."""
+        return self.deployment.dp * self.deployment.pp
+
+    @property
+    def locked_ranks(self):
+        """Batches that step together: attention-data ranks whose tokens meet at the experts."""
+        return self.deployment.dp if self.model.is_moe else 1
+
+    def token_budget(self, prompt_tokens):
+        """Most tokens of a step; engines without a limit prefill a whole prompt. [tokens]"""
+        return self.deployment.max_batched_tokens or self.engine.max_batched_tokens or prompt_tokens
+
+    def time(self, *groups: Sequences) -> Duration:
+        """Return the time of one step on these sequences of one rank, through all stages."""
+        ops = step_ops(self.model, groups, precision_of(self.model, self.deployment), self.deployment.tp)
+        sequences = sum(group.logit_rows for group in groups)
+        layers = self.model.n_layers
+        return step_time(ops, self.device, self.calibration, self.overheads, sequences, layers)

@@ -1,0 +1,163 @@
+"""What an engine adds to its kernels: host time, kernel choice, scheduling; fitted on measured runs.
+
+Kernel tables are taken under CUDA graphs, one kernel at a time. An engine adds a host cost per
+step, per sequence and per layer, prefers other kernels than those of the tables, and lets new
+requests wait for its scheduler. These few numbers are fitted per engine, range of versions and
+maker of the device (``python -m validate overheads``), never per model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from calc.specs.deployment import Deployment
+from calc.specs.device import Device
+from calc.specs.engine import covers
+from calc.specs.errors import SpecError
+from calc.specs.facts import Fact, sources_from, spec_files
+from calc.specs.strict_yaml import read_yaml
+
+#: kind of op -> kernel group that an engine has one factor for
+KERNEL_GROUPS = {
+    "gemm": "gemm",
+    "bmm": "gemm",
+    "moe": "moe",
+    "prefill_attention": "prefill_attention",
+    "prefill_mla": "prefill_attention",
+    "encoder_attention": "prefill_attention",
+    "decode_attention": "decode_attention",
+    "decode_mla": "decode_attention",
+    "elementwise": "elementwise",
+    "embedding": "elementwise",
+}
+#: group of what exchanges data between devices, and of everything else
+COLLECTIVE, OTHER = "collective", "other"
+GROUPS = ("gemm", "moe", "prefill_attention", "decode_attention", "elementwise", COLLECTIVE, OTHER)
+#: host numbers of a profile: name -> unit and meaning
+HOST = {
+    "step_s": ("s", "host time of a step that the device waits for"),
+    "sequence_s": ("s", "host time per sequence in a step"),
+    "layer_s": ("s", "gaps between kernels, per layer of a step"),
+    "request_s": ("s", "host time of a request before its prefill"),
+    "prompt_waits": ("count", "prompts of its own length that a new request waits for"),
+    "decode_waits": ("count", "decode steps between arrival and the first token that is seen"),
+    "burst": ("ratio", "share of the prompts in flight that a new request waits for"),
+}
+
+
+@dataclass(frozen=True)
+class RunError:
+    """How far measured runs lie from predictions: 80 % of measured over predicted, and medians."""
+
+    n: int
+    median_pct: float
+    p90_pct: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Overheads:
+    """Overheads of one engine in a range of versions on devices of some makers.
+
+    ``host`` maps the names of ``HOST`` to Facts, ``kernels`` the groups of ``GROUPS`` to
+    factors on the time of their kernels (1 where not named). ``errors`` maps metrics to how far
+    measured runs were off when their device or model took no part in the fit.
+    """
+
+    engine: str
+    versions: str
+    host: Mapping[str, Fact]
+    kernels: Mapping[str, float]
+    errors: Mapping[str, RunError] = field(default_factory=dict)
+    kind: str = "assumed"
+    note: str = ""
+
+    def factor(self, kind: str, is_collective: bool = False) -> float:
+        """Return the factor on the time of kernels of a kind.
+
+        Examples
+        --------
+        >>> load_overheads("vllm").factor("no such kind")
+        1.0
+        """
+        group = COLLECTIVE if is_collective else KERNEL_GROUPS.get(kind, OTHER)
+        return self.kernels.get(group, 1.0)
+
+    def __getattr__(self, name: str) -> float:
+        host = self.__dict__.get("host", {})
+        if name not in host:
+            raise AttributeError(name)
+        return host[name].value
+
+
+def host_time_s(step_s, sequence_s, layer_s, n_sequences, n_layers):
+    """Host time of one step that the device waits for. [s]
+
+    Examples
+    --------
+    >>> print(f"{1e3 * host_time_s(5e-4, 4e-6, 1e-6, 64, 80):.3f} ms")
+    0.836 ms
+    """
+    return step_s + sequence_s * n_sequences + layer_s * n_layers
+
+
+@cache
+def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidia") -> Overheads:
+    """Return an engine's overheads for a version and a maker of devices.
+
+    Examples
+    --------
+    >>> load_overheads("vllm", "0.6").versions
+    '<0.8'
+    """
+    files = spec_files("calibrations", "overheads")
+    if engine not in files:
+        raise SpecError(f"engine: {engine!r} has no overheads; known are {', '.join(files)}")
+    data = _checked(files[engine])
+    fitting = [row for row in data["profiles"] if covers(row["versions"], version)]
+    if not fitting:
+        known = ", ".join(row["versions"] for row in data["profiles"])
+        raise SpecError(f"engine_version: {version!r} of {engine} is not covered; known are {known}")
+    row = next((row for row in fitting if vendor in row.get("vendors", ())), fitting[0])
+    return _overheads(engine, row, tuple(sources_from(data["sources"]).values()))
+
+
+def overheads_of(deployment: Deployment, device: Device) -> Overheads:
+    """Return the overheads of a deployment's engine on a device.
+
+    Examples
+    --------
+    >>> from calc.specs.device import load_device
+    >>> overheads_of(Deployment(), load_device("h100-sxm")).engine
+    'vllm'
+    """
+    return load_overheads(deployment.engine, deployment.engine_version, device.vendor.lower())
+
+
+def _overheads(engine: str, row: Mapping, sources) -> Overheads:
+    kind, note = row["kind"], row.get("note", "")
+    host = {
+        name: Fact(
+            row["host"][name],
+            unit,
+            kind,
+            sources if kind != "assumed" else (),
+            f"{row['host'][name]:g} {unit}",
+            note=note,
+        )
+        for name, (unit, _) in HOST.items()
+    }
+    errors = {metric: RunError(**error) for metric, error in row.get("errors", {}).items()}
+    return Overheads(engine, row["versions"], host, dict(row.get("kernels", {})), errors, kind, note)
+
+
+@cache
+def _checked(path) -> dict:
+    from calc.specs.schema import check_file
+
+    data = read_yaml(path)
+    check_file("overheads", data, path)
+    if data["id"] != path.stem:
+        raise SpecError(f"{path}: id {data['id']!r} must equal the file's name")
+    return data

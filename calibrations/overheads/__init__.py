@@ -1,0 +1,1 @@
+"""What engines add to their kernels, fitted on measured runs."""
