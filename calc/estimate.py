@@ -132,7 +132,9 @@ class Estimate:
             group = Sequences("decode", users, 1, context)
         else:
             group = Sequences("prefill", users if load.mode == "static" else 1, load.prompt_tokens, 0)
-        steps = Steps(self.model, self.device, self.deployment, self.engine, self.calibration)
+        steps = Steps(
+            self.model, self.device, self.deployment, self.engine, self.calibration, load.expert_skew
+        )
         return [roofline_point(row, self.device) for row in steps.time(group).rows if row.has_work]
 
     def _metric(self, metric: str):
@@ -312,7 +314,8 @@ def estimate(
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
-    service = service_of(Steps(model, device, deployment, engine, calibration), workload, limit)
+    steps = Steps(model, device, deployment, engine, calibration, workload.expert_skew)
+    service = service_of(steps, workload, limit)
     price = None
     if usd_per_device_hour is None:
         price = device_price(device.id, price_term)

@@ -12,6 +12,7 @@ from calc.timing.calibration import Calibration
 from calc.timing.step_time import Duration, step_time, waiting
 from calc.work.memory import precision_of
 from calc.work.op import Sequences
+from calc.work.sharding import split_of
 from calc.work.step import step_ops
 
 
@@ -67,10 +68,12 @@ class Steps:
     deployment: Deployment
     engine: Engine
     calibration: Calibration
+    expert_skew: object = 0.0
 
     def time(self, *groups: Sequences) -> Duration:
-        """Return the time of one step on these sequences."""
-        ops = step_ops(self.model, groups, precision_of(self.model, self.deployment), self.deployment.tp)
+        """Return the time of one step on these sequences, those of one data-parallel rank."""
+        precision, split = precision_of(self.model, self.deployment), split_of(self.deployment)
+        ops = step_ops(self.model, groups, precision, split, expert_skew=self.expert_skew)
         sequences = sum(group.logit_rows for group in groups)
         return step_time(ops, self.device, self.calibration, self.engine, sequences)
 
