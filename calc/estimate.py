@@ -135,7 +135,10 @@ class Estimate:
             group = Sequences("decode", users, 1, context)
         else:
             group = Sequences("prefill", users if load.mode == "static" else 1, load.prompt_tokens, 0)
-        steps = Steps(self.model, self.device, self.deployment, self.engine, self.calibration, self.overheads)
+        steps = Steps(
+            self.model, self.device, self.deployment, self.engine, self.calibration,
+            self.overheads, load.expert_skew,
+        )  # fmt: skip
         return [roofline_point(row, self.device) for row in steps.time(group).rows if row.has_work]
 
     def _metric(self, metric: str):
@@ -309,14 +312,13 @@ def estimate(
     (True, 'memory bandwidth')
     """
     model, device, deployment, workload = _scenario(model, device, deployment, workload)
-    _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
     engine = engine_of(deployment, device)
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
     overheads = overheads_of(deployment, device)
-    steps = Steps(model, device, deployment, engine, calibration, overheads)
+    steps = Steps(model, device, deployment, engine, calibration, overheads, workload.expert_skew)
     service = service_of(steps, workload, limit)
     price = None
     if usd_per_device_hour is None:

@@ -13,7 +13,7 @@ import calc
 #: command -> what it does, and the module with ``add_arguments(parser)`` and ``run(args)``; None comes later
 COMMANDS = {
     "memory": ("predictions beside an engine's start-up logs or fit labels", "validate.memory"),
-    "score": ("predictions beside measured end-to-end runs", None),
+    "score": ("predictions beside measured end-to-end runs", "validate.score"),
     "kernels": ("predictions beside measured kernel latencies", "validate.kernels"),
     "run": ("run the kernels of a model on this machine", None),
     "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),

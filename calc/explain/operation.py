@@ -8,21 +8,21 @@ from calc.explain.trace import Trace
 from calc.timing.calibration import OpFit
 from calc.timing.collectives import allreduce_time_s
 from calc.timing.roofline import op_time_s
-from calc.timing.step_time import Duration, timed_op
+from calc.timing.step_time import Duration, TimedOp
 from calc.work.op import Op, Precision, gemm
 
 
 def largest_operation(t: Trace, e: Estimate, duration: Duration):
     """Return the symbol of the time of the step's largest operation, from its work and the device."""
-    op = max((row for row in duration.rows if row.op), key=lambda row: row.seconds).op
-    return _collective(t, e, op) if op.comm_bytes else _roofline(t, e, op)
+    row = max((row for row in duration.rows if row.op), key=lambda row: row.seconds)
+    return _collective(t, e, row) if row.op.is_collective else _roofline(t, e, row)
 
 
-def _roofline(t: Trace, e: Estimate, op: Op):
-    fit = e.calibration.fit(op.kind, op.format)
+def _roofline(t: Trace, e: Estimate, row: TimedOp):
+    op, fit = row.op, row.fit
     calls = _calls(t, op)
     if fit.form.name != "roofline/1":
-        return _formed(t, e, op, fit, calls)
+        return _formed(t, row, calls)
     words = {
         "fixed_s": f"fixed cost of a {op.kind} call",
         "e_compute": f"share of the peak that {op.kind} reaches",
@@ -45,9 +45,9 @@ def _roofline(t: Trace, e: Estimate, op: Op):
     )  # fmt: skip
 
 
-def _formed(t: Trace, e: Estimate, op: Op, fit: OpFit, calls):
+def _formed(t: Trace, row: TimedOp, calls):
     """Symbol of a fitted form: fixed cost, arithmetic and traffic, and how far they overlap."""
-    row = timed_op(op, e.device, e.calibration, cold=True)
+    op, fit = row.op, row.fit
     each = {name: float(getattr(row, name)) / float(op.count) for name in ("seconds", "fixed_s")}
     rest = each["seconds"] - each["fixed_s"]
     note = _origin(fit)
@@ -70,11 +70,11 @@ def _origin(fit: OpFit) -> str:
     return f"{fit.trust}, form {fit.form.name}: {fit.note or where}"
 
 
-def _collective(t: Trace, e: Estimate, op: Op):
-    fit, world = e.calibration.fit(op.kind, op.format), op.shape["world"]
-    calls = _calls(t, op)
-    if fit.form.name != "ring/1":
-        return _formed(t, e, op, fit, calls)
+def _collective(t: Trace, e: Estimate, row: TimedOp):
+    op, fit = row.op, row.fit
+    world, calls = op.shape["world"], _calls(t, op)
+    if fit.form.name != "ring/1" or op.kind != "allreduce":
+        return _formed(t, row, calls)
     ranks = t.given("w", "devices that take part", world, "count")
     payload = t.derived(
         "Q", f"bytes that one {op.name} call sums", op.comm_bytes, "byte", "from the list of operations"

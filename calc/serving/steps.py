@@ -11,6 +11,7 @@ from calc.timing.overheads import Overheads
 from calc.timing.step_time import Duration, step_time
 from calc.work.memory import precision_of
 from calc.work.op import Sequences
+from calc.work.sharding import split_of
 from calc.work.step import step_ops
 
 
@@ -47,7 +48,8 @@ class Steps:
 
     def time(self, *groups: Sequences) -> Duration:
         """Return the time of one step on these sequences of one rank, through all stages."""
-        ops = step_ops(self.model, groups, precision_of(self.model, self.deployment), self.deployment.tp)
+        precision, split = precision_of(self.model, self.deployment), split_of(self.deployment)
+        ops = step_ops(self.model, groups, precision, split, expert_skew=self.expert_skew)
         sequences = sum(group.logit_rows for group in groups)
         layers = self.model.n_layers
         return step_time(ops, self.device, self.calibration, self.overheads, sequences, layers)

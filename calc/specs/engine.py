@@ -59,7 +59,7 @@ def engine_ids() -> list[str]:
     return list(spec_files("calibrations", "engines"))
 
 
-_ABOVE_ZERO = ("block_tokens", "max_batched_tokens", "max_sequences", "memory_utilization")
+_ABOVE_ZERO = ("block_tokens", "max_sequences", "memory_utilization")
 
 
 @cache

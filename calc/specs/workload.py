@@ -7,6 +7,8 @@ import numpy as np
 from calc.specs.errors import SpecError
 
 MODES = ("closed_loop", "static", "max_load")
+#: exponents of expert popularity beyond this are not known from any measured layer
+MAX_EXPERT_SKEW = 1.5
 
 
 def whole_number(name: str, value, least: int, most: float = 2**40):
@@ -50,6 +52,8 @@ class Workload:
         Leading prompt tokens that all requests have in common; cached once. [tokens]
     sequences_per_request : int or array
         Continuations of one prompt: beams, or n of best-of-n; the prompt is cached once.
+    expert_skew : float or array
+        Exponent of the power law of expert popularity: 0 uniform routing, up to 1.5. [1]
     requests_per_s : float, optional
         Arrival rate; not answered yet.
 
@@ -66,6 +70,7 @@ class Workload:
     mode: str = ""
     shared_prefix_tokens: object = 0
     sequences_per_request: object = 1
+    expert_skew: object = 0.0
 
     def __post_init__(self):
         if self.requests_per_s is not None:
@@ -88,6 +93,18 @@ class Workload:
             raise SpecError(f"shared_prefix_tokens: {shared} is not allowed; allowed is up to prompt_tokens")
         sequences = whole_number("sequences_per_request", self.sequences_per_request, 1, 1024)
         put(self, "sequences_per_request", sequences)
+        put(self, "expert_skew", _exponent("expert_skew", self.expert_skew, MAX_EXPERT_SKEW))
         if mode != "max_load":
             given = 1 if self.concurrency is None else self.concurrency
             put(self, "concurrency", whole_number("concurrency", given, 1, 2**30))
+
+
+def _exponent(name: str, value, most: float):
+    """Return a number or an array of floats, checked to lie between 0 and ``most``."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        array = np.asarray(np.nan)
+    if not np.all((array >= 0) & (array <= most)):
+        raise SpecError(f"{name}: {value!r} is not allowed; allowed are numbers from 0 to {most:g}")
+    return float(array) if array.ndim == 0 else array

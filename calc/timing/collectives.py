@@ -5,7 +5,7 @@ one that results (all-gather), or all that a device sends, its own share include
 """
 
 from calc.specs.device import Device
-from calc.specs.numeric import log2, maximum, minimum, where
+from calc.specs.numeric import ceil, log2, maximum, minimum, where
 
 #: taken where no figure for a device's network is known: 400 Gb/s per device, one direction
 ASSUMED_NETWORK_BYTES_PER_S = 50e9
@@ -202,20 +202,51 @@ def two_tier_bytes_per_s(world, domain, inside_bytes_per_s, outside_bytes_per_s,
     return where(world > near, moved_share(world) / maximum(slowest, tiny), inside_bytes_per_s)
 
 
-def link_bytes_per_s(device: Device, world, all_to_all=False):
+def link_bytes_per_s(device: Device, world, all_to_all=False, stride=1):
     """Bandwidth one device has towards ``world - 1`` others, one direction. [byte/s]
 
     Inside the link's domain: the link; on a full mesh one link for each peer taking part; on
     a torus the links of the slice's axes; without a link the host link. Beyond the domain
-    the slower tier counts too: the host link inside a node, the network between nodes.
+    the slower tier counts too: the host link inside a node, the network between nodes. Of
+    every ``stride`` devices one takes part.
     """
-    domain = device.link.domain
+    domain = maximum(1, device.link.domain / stride)
     inside = _inside_bytes_per_s(device, minimum(world, domain), all_to_all)
-    network = device.network.value if device.network else ASSUMED_NETWORK_BYTES_PER_S
-    if device.host_link:
-        network = min(network, device.host_link.value)
-    outside = where(world <= device.devices_per_node, _host_bytes_per_s(device), network)
+    outside = where(
+        world * stride <= device.devices_per_node, _host_bytes_per_s(device), _network_bytes_per_s(device)
+    )
     return two_tier_bytes_per_s(world, domain, inside, outside, all_to_all)
+
+
+def _network_bytes_per_s(device: Device) -> float:
+    network = device.network.value if device.network else ASSUMED_NETWORK_BYTES_PER_S
+    return min(network, device.host_link.value) if device.host_link else network
+
+
+def near_devices(device: Device) -> int:
+    """Devices that reach each other without the network: those of a node, or of the link's domain."""
+    return max(device.link.domain, device.devices_per_node)
+
+
+def hop_bytes_per_s(device: Device, stages, stride):
+    """Mean bandwidth of the hops from each pipeline stage to the next, one direction. [byte/s]
+
+    Stages of ``stride`` devices follow each other; where one begins in another node, the hop
+    to it goes over the network. The mean is over time: each hop carries the same.
+
+    Examples
+    --------
+    Two stages in a node, then one in each of two nodes:
+
+    >>> from calc.specs.device import load_device
+    >>> h100 = load_device("h100-sxm")
+    >>> [hop_bytes_per_s(h100, 2, tp) / 1e9 for tp in (4, 8)]
+    [450.0, 50.0]
+    """
+    hops = maximum(1, stages - 1)
+    crossing = minimum(hops, ceil(stages * stride / near_devices(device)) - 1) / hops
+    near = link_bytes_per_s(device, 2, stride=minimum(stride, maximum(1, device.link.domain / 2)))
+    return 1 / ((1 - crossing) / near + crossing / _network_bytes_per_s(device))
 
 
 def ring_parameters(device: Device, world) -> dict[str, object]:
@@ -242,23 +273,10 @@ def ring_parameters(device: Device, world) -> dict[str, object]:
     .. [1] NVIDIA AIConfigurator measured tables, commit 095f58a (Apache-2.0).
     .. [2] S. Bekman, ml-engineering, network (MI300X).
     """
-    near = minimum(world, maximum(device.link.domain, device.devices_per_node))
+    near = minimum(world, near_devices(device))
     fixed = 4.5e-6 + 1.8e-6 * (near - 1) + 5e-6 * log2(maximum(1.0, world / near))
     shared = 0.6 * 2 / maximum(2, near)
     share = {"switch": 0.75, "mesh": 0.72, "torus": 0.85, "bridge": 0.75}.get(device.link.topology, shared)
     if device.link.topology == "bridge":
         share = where(world > device.link.domain, shared, share)
     return {"fixed_s": fixed, "e_link": share}
-
-
-def expert_ranks(top_k, world):
-    r"""Expected devices that one token visits, its experts spread evenly over ``world``.
-
-    .. math::  w \, (1 - (1 - 1/w)^k)
-
-    Examples
-    --------
-    >>> print(f"{expert_ranks(8, 8):.2f} of 8")
-    5.25 of 8
-    """
-    return world * (1 - (1 - 1 / world) ** top_k)

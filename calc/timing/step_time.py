@@ -11,7 +11,7 @@ import numpy as np
 from calc.specs.device import Device
 from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
-from calc.timing.collectives import link_bytes_per_s
+from calc.timing.exchange import exchange, exchange_link_bytes_per_s
 from calc.timing.forms import Ceilings, Parts
 from calc.timing.overheads import Overheads, host_time_s
 from calc.timing.roofline import roofline_time_s
@@ -227,35 +227,34 @@ def step_time(
     n_sequences, n_layers : number or array
         Sequences in the step, and layers they pass.
     """
-    rows = tuple(
-        timed_op(op, device, calibration, cold=True, factor=overheads.factor(op.kind, op.is_collective))
-        for op in ops
-    )
+    rows = tuple(timed_op(op, device, calibration, cold=True, overheads=overheads) for op in ops)
     host = host_time_s(overheads.step_s, overheads.sequence_s, overheads.layer_s, n_sequences, n_layers)
     return Duration((*rows, TimedOp("engine overhead", host, fixed_s=host)))
 
 
 def timed_op(
-    op: Op, device: Device, calibration: Calibration, *, cold: bool = False, factor: float = 1.0
+    op: Op,
+    device: Device,
+    calibration: Calibration,
+    *,
+    cold: bool = False,
+    overheads: Overheads | None = None,
 ) -> TimedOp:
     """Return the time of all calls of one Op, by the form that the calibration names.
 
     As a benchmark measures it, one call repeated, or ``cold``: inside a step, where the
-    device's own cache holds data of other operations. ``factor`` is how much slower an engine's
-    kernels of this kind are. Never faster than the dense datasheet roofline; an op without work
-    takes no time.
+    device's own cache holds data of other operations; with ``overheads`` inside an engine, with
+    the kernels and exchanges it would use. Never faster than the dense datasheet roofline; an op
+    without work takes no time.
     """
+    factor = overheads.factor(op.kind, op.is_collective) if overheads else 1.0
+    if op.is_collective:
+        return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
     fit = calibration.fit(op.kind, op.format)
     work, ceilings = work_of(op, device)
     parameters = fit.form.cold(fit.parameters) if cold else fit.parameters
-    parts = fit.form.parts(work, ceilings, parameters)
-    if factor != 1.0:
-        parts = Parts(*(factor * part for part in parts))
+    parts = Parts(*(factor * part for part in fit.form.parts(work, ceilings, parameters)))
     outside = fit.is_outside(work)
-    if op.is_collective:
-        link = op.count * (parts.seconds - parts.fixed_s)
-        fixed = op.count * parts.fixed_s
-        return TimedOp(op.name, op.count * parts.seconds, fixed, link_s=link, op=op, fit=fit, outside=outside)
     moved = work["bytes"]
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s)
     each, count = maximum(parts.seconds, least), op.count * (moved > 0)
@@ -272,13 +271,19 @@ def timed_op(
     )
 
 
+def _timed_exchange(op: Op, device: Device, calibration: Calibration, engine: str, factor) -> TimedOp:
+    parts, fit, outside = exchange(op, device, calibration, engine)
+    seconds, fixed = op.count * factor * parts.seconds, op.count * factor * parts.fixed_s
+    return TimedOp(op.name, seconds, fixed, link_s=seconds - fixed, op=op, fit=fit, outside=outside)
+
+
 def work_of(op: Op, device: Device) -> tuple[dict, Ceilings]:
     """Return what a form is given: sizes, flops and bytes of one call, and the device's ceilings.
 
     A collective's first ceiling is the link that the topology offers. [byte/s]
     """
     if op.is_collective:
-        link = link_bytes_per_s(device, op.shape["world"])
+        link = exchange_link_bytes_per_s(op, device)
         return {**op.shape, "comm_bytes": op.comm_bytes}, Ceilings(link, device.bandwidth_bytes_per_s, 1)
     processors = device.processors.value if device.processors else ASSUMED_PROCESSORS
     peak, bandwidth = device.peak_flops_per_s(op.dtype), device.bandwidth_bytes_per_s

@@ -2,12 +2,18 @@
 
 ``Op.comm_bytes`` is the payload on one device: the tensor that is summed (all-reduce,
 reduce-scatter), the one that results (all-gather), or all that a device sends, its own share
-included (all-to-all, dispatch, combine).
+included (all-to-all, dispatch, combine). ``shape["stride"]`` is how many devices lie between
+neighbours of the group, as engines number ranks: tensor parallel next to each other, then
+stages, then data parallel.
 """
 
 from dataclasses import replace
 
+from calc.specs.numeric import where
+from calc.work.expert_load import expert_ranks
+from calc.work.experts import ExpertSizes
 from calc.work.op import Op, Precision, allreduce
+from calc.work.sharding import Split
 
 #: kinds whose payload goes once round a ring; an all-reduce goes twice
 ONE_ROUND = ("allgather", "reduce_scatter", "alltoall")
@@ -15,7 +21,7 @@ ONE_ROUND = ("allgather", "reduce_scatter", "alltoall")
 FP8_ROW_BYTES = 1 + 4 / 128
 
 
-def collective(kind: str, name: str, elements, world, precision: Precision) -> Op:
+def collective(kind: str, name: str, elements, world, precision: Precision, stride=1) -> Op:
     """Return the Op of a collective over ``world`` devices.
 
     Parameters
@@ -26,8 +32,25 @@ def collective(kind: str, name: str, elements, world, precision: Precision) -> O
     elements : number or array
         Elements of the payload, in the activation dtype.
     """
-    op = replace(allreduce(name, elements, world, precision), kind=kind)
-    return replace(op, shape={**op.shape, "rounds": 1}) if kind in ONE_ROUND else op
+    rounds = 1 if kind in ONE_ROUND else 2
+    shape = {"world": world, "rounds": rounds, "stride": stride}
+    return replace(allreduce(name, elements, world, precision), kind=kind, shape=shape)
+
+
+def stage_hops(elements, split: Split, precision: Precision) -> Op:
+    """Return the Op of passing activations from each pipeline stage to the next.
+
+    Between two devices the payload crosses the link once, whole: ``rounds`` makes a ring of
+    two of it. Ignored: the residual sent beside it, and cutting it over tensor-parallel ranks.
+    """
+    return Op(
+        name="stage_hop",
+        kind="p2p",
+        dtype=precision.activation,
+        comm_bytes=precision.activation_bytes * elements,
+        count=split.pp - 1,
+        shape={"world": 2, "rounds": 2, "stages": split.pp, "stride": split.tp},
+    )
 
 
 def expert_exchange(kind: str, name: str, tokens, copies, d_model, row_bytes, experts, world) -> Op:
@@ -39,7 +62,7 @@ def expert_exchange(kind: str, name: str, tokens, copies, d_model, row_bytes, ex
         ``dispatch`` or ``combine``, with the kernels' name before it where there are several.
     tokens, copies : number or array
         Tokens of one device, and rows sent for each: one per expert (low-latency kernels),
-        or one per device visited (``calc.timing.collectives.expert_ranks``).
+        or one per device visited (``calc.work.expert_load.expert_ranks``).
     row_bytes : number or array
         Bytes per element: 2, or ``FP8_ROW_BYTES`` in 8 bits. [byte]
     experts, world : number or array
@@ -52,4 +75,61 @@ def expert_exchange(kind: str, name: str, tokens, copies, d_model, row_bytes, ex
         comm_bytes=1.0 * tokens * copies * d_model * row_bytes,
         items=tokens * copies,
         shape={"world": world, "rounds": 1, "experts": experts, "tokens": tokens},
+    )
+
+
+def expert_exchanges(
+    tokens, sizes: ExpertSizes, split: Split, precision: Precision, decode: bool
+) -> tuple[list[Op], list[Op]]:
+    """Return the Ops that bring ``tokens`` of one data-parallel rank to the experts and back.
+
+    None without data parallelism: every device then has all tokens, and the sum over
+    tensor-parallel ranks brings results together. Else, as engines do by default (assumed):
+
+    - experts on no more devices than a token visits, or cut over all: an all-gather of every
+      rank's tokens before and a reduce-scatter after;
+    - whole experts on more devices than that: each token is sent to its experts' devices
+      alone. Decode steps use low-latency kernels (a row for each expert), others one row for
+      each device visited. Tensor-parallel ranks send a share of the tokens each; the sum over
+      them after the layer gives every one all again.
+
+    Rows go out in 8 bits where experts compute in them and come back in 16.
+
+    References
+    ----------
+    .. [1] NVIDIA TensorRT-LLM chooses between both by ep > top_k; vLLM's default is
+       ``allgather_reducescatter``, with DeepEP low-latency kernels recommended for decode.
+    """
+    if type(split.dp) is int and split.dp == 1:
+        return [], []
+    is_sent = (split.dp > 1) & (split.ep > 1) & (split.expert_devices > sizes.top_k)
+    sent = where(is_sent, 1, 0)
+    gathered = where(split.dp > 1, 1, 0) - sent
+    ways = (
+        (sent, _sent(tokens, sizes, split, precision, decode)),
+        (gathered, _gathered(tokens, sizes, split, precision)),
+    )
+    used = [(count, pair) for count, pair in ways if not (type(count) is int and count == 0)]
+    return tuple([pair[side].times(count) for count, pair in used] for side in (0, 1))
+
+
+def _gathered(tokens, sizes: ExpertSizes, split: Split, precision: Precision) -> tuple[Op, Op]:
+    elements = tokens * split.dp * sizes.d_model
+    group = split.dp, precision, split.tp
+    return (
+        collective("allgather", "moe.gather_tokens", elements, *group),
+        collective("reduce_scatter", "moe.scatter_results", elements, *group),
+    )
+
+
+def _sent(tokens, sizes: ExpertSizes, split: Split, precision: Precision, decode: bool) -> tuple[Op, Op]:
+    prefix = "deepep_ll_" if decode else ""
+    visits = sizes.top_k if decode else expert_ranks(sizes.top_k, split.ep)
+    out_bytes = FP8_ROW_BYTES if precision.math_dtype("expert") == "fp8" else precision.activation_bytes
+    rows = tokens / split.tp, visits * split.expert_cut, sizes.d_model
+    spread = sizes.n_experts, split.expert_devices
+    back_bytes = precision.activation_bytes
+    return (
+        expert_exchange(f"{prefix}dispatch", "moe.dispatch", *rows, out_bytes, *spread),
+        expert_exchange(f"{prefix}combine", "moe.combine", *rows, back_bytes, *spread),
     )

@@ -13,13 +13,12 @@ takes. Ignored: replicas of popular experts, and routers that choose groups of e
 from typing import NamedTuple
 
 from calc.specs.numeric import is_symbolic, maximum, minimum, require, where
+from calc.specs.workload import MAX_EXPERT_SKEW
 
 #: Popularities of the benchmark span this range while there are fewer rows than experts ...
 FEW_ROWS_RANGE = 200.0
 #: ... and this share of the tokens beyond.
 RANGE_PER_TOKEN = 0.8
-#: Exponents beyond this are not known from any measured layer.
-MAX_SKEW = 1.5
 _TINY = 1e-30
 
 
@@ -79,7 +78,7 @@ def expert_load(tokens, n_experts, top_k, ep=1, skew=0.0) -> Load:
     """
     if is_symbolic(skew) or (type(skew) in (int, float) and skew == 0):
         return _uniform(tokens, n_experts, top_k, ep)
-    require((skew >= 0) & (skew <= MAX_SKEW), f"skew must lie between 0 and {MAX_SKEW}")
+    require((skew >= 0) & (skew <= MAX_EXPERT_SKEW), f"skew must lie between 0 and {MAX_EXPERT_SKEW}")
     even, law = _uniform(tokens, n_experts, top_k, ep), power_law_load(tokens, n_experts, top_k, ep, skew)
     return Load(*(where(skew > 0, second, first) for first, second in zip(even, law, strict=True)))
 
@@ -105,6 +104,19 @@ def _uniform(tokens, n_experts, top_k, ep) -> Load:
     rows = minimum(mean + largest_of_normals(ep) * deviation, tokens * minimum(local, top_k))
     chance = rows / maximum(tokens * local, _TINY)
     return Load(local * (1 - (1 - minimum(chance, 1.0)) ** tokens), rows)
+
+
+def expert_ranks(top_k, world):
+    r"""Expected devices that one token visits, its experts spread evenly over ``world``.
+
+    .. math::  w \, (1 - (1 - 1/w)^k)
+
+    Examples
+    --------
+    >>> print(f"{expert_ranks(8, 8):.2f} of 8")
+    5.25 of 8
+    """
+    return world * (1 - (1 - 1 / world) ** top_k)
 
 
 def largest_of_normals(n):

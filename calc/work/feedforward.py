@@ -1,7 +1,7 @@
 """Feed-forward kinds, one small class each: parameters, operations.
 
-Every class has ``parameters()`` and ``ops(groups, precision, tp)``, as attention kinds
-have; a feed-forward keeps no cache. To add a kind: write the class, add it to ``KINDS``.
+Every class has ``parameters()`` and ``ops(groups, precision, split, skew)``; a feed-forward
+keeps no cache. To add a kind: write the class, add it to ``KINDS``.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from calc.specs.errors import unknown_name
 from calc.specs.model import Part, Weight
 from calc.work.causal import step_tokens
+from calc.work.communication import expert_exchanges
 from calc.work.expert_load import expert_load
 from calc.work.experts import ExpertSizes, routed_experts
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
+from calc.work.sharding import Split
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Dense:
             ]
         return tuple(weights)
 
-    def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
-        """Operations of one layer in one step on one device."""
-        tokens, width = step_tokens(groups), self.d_ff / tp
+    def ops(self, groups: tuple[Sequences, ...], precision: Precision, split: Split, skew=0.0) -> list[Op]:
+        """Operations of one layer in one step on one device; ``skew`` is for experts."""
+        tokens, width = step_tokens(groups), self.d_ff / split.tp
         inner = width * (2 if self.gated else 1)
         ops = [
             gemm(f"{self.name}.up_proj", self.role, tokens, inner, self.d_model, precision),
@@ -117,24 +119,33 @@ class MixtureOfExperts:
             weights.append(Weight("shared_expert.gate", "shared_expert", 1, self.d_model))
         return tuple(weights)
 
-    def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp, ep=1, skew=0.0) -> list[Op]:
+    def ops(self, groups: tuple[Sequences, ...], precision: Precision, split: Split, skew=0.0) -> list[Op]:
         """Operations of one layer in one step on one device: the busiest of ``ep`` ranks.
 
-        ``skew`` is the exponent of the power law of expert popularity, 0 for uniform routing.
+        Tokens of all data-parallel ranks visit the experts. Router, latent projections and
+        shared experts see the own rank's tokens; shared experts are cut by ``tp``, the others
+        are copies. ``skew`` is the exponent of the power law of expert popularity, 0 for
+        uniform routing.
         """
         tokens = step_tokens(groups)
         d_in = self.d_latent or self.d_model
-        shared = self._shared.ops(groups, precision, tp) if self.d_shared else []
+        shared = self._shared.ops(groups, precision, split) if self.d_shared else []
         down, up = [], []
         if self.d_latent:
             down = [gemm("moe.latent_down", "shared_expert", tokens, self.d_latent, self.d_model, precision)]
             up = [gemm("moe.latent_up", "shared_expert", tokens, self.d_model, self.d_latent, precision)]
-        sizes = ExpertSizes(d_in, self.d_expert / tp, self.n_experts, self.top_k, 3 if self.gated else 2)
-        load = expert_load(tokens, self.n_experts, self.top_k, ep, skew)
+        width, matrices = self.d_expert / split.expert_cut, 3 if self.gated else 2
+        sizes = ExpertSizes(d_in, width, self.n_experts, self.top_k, matrices)
+        visiting = tokens * split.dp
+        load = expert_load(visiting, self.n_experts, self.top_k, split.ep, skew)
+        decode = all(group.phase == "decode" for group in groups)
+        there, back = expert_exchanges(tokens, sizes, split, precision, decode)
         return [
             gemm("moe.router", "router", tokens, self.n_experts, self.d_model, precision),
             *down,
-            routed_experts(tokens, sizes, load, precision),
+            *there,
+            routed_experts(visiting, sizes, load, precision),
+            *back,
             *up,
             *shared,
         ]

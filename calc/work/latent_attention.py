@@ -41,7 +41,7 @@ def decode_core(name: str, group: Sequences, seen, heads, rank, d_rope, precisio
         items=group.n_sequences,
         shape={
             "batch": group.n_sequences, "past": group.past_tokens, "heads": heads, "seen": seen,
-            "rows": heads * group.new_tokens, "cache_bytes": cache_bytes,
+            "rows": heads * group.new_tokens, "cache_bytes": cache_bytes, "latent": latent, "rank": rank,
         },
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def prefill_core(
     latents = group.n_sequences * (past + 2 * new) * (rank + d_rope)
     shape = {
         "batch": group.n_sequences, "new": new, "past": past, "heads": heads, "d_key": d_key,
-        "d_value": d_value,
+        "d_value": d_value, "latent": rank + d_rope,
     }  # fmt: skip
     return Op(
         name=name,

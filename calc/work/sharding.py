@@ -1,16 +1,48 @@
 """What one device of a deployment holds: layers of its stage, weights and heads of its rank."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
+from calc.specs.deployment import Deployment
 from calc.specs.errors import SpecError
 from calc.specs.model import Model, Weight
 from calc.specs.numeric import ceil, maximum
 
 #: weights of these module classes belong to the first pipeline stage
 _FIRST_STAGE_ROLES = ("embedding", "vision")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Ranks among which the work of a step is shared out; numbers or arrays that broadcast.
+
+    ``tp`` tensor-parallel ranks in each of ``pp`` stages (one whole number) and ``dp``
+    attention-data ranks; ``ep`` ranks within ``tp * dp`` hold whole experts, ``cp`` ranks
+    within ``tp`` a share of each sequence's cache.
+    """
+
+    tp: object = 1
+    pp: int = 1
+    ep: object = 1
+    dp: object = 1
+    cp: object = 1
+
+    @property
+    def expert_devices(self):
+        """Devices of a stage over which routed experts are spread."""
+        return self.tp * self.dp
+
+    @property
+    def expert_cut(self):
+        """Devices that share one expert, each a part of its width."""
+        return self.tp * self.dp / self.ep
+
+
+def split_of(deployment: Deployment) -> Split:
+    """Return the parallelism of a deployment."""
+    return Split(deployment.tp, deployment.pp, deployment.ep, deployment.dp, deployment.cp)
 
 
 def parameters_per_device(weight: Weight, tp, dp=1, ep=1):

@@ -4,25 +4,42 @@ Prefill, decode and mixed steps are one code path: a step is a tuple of ``Sequen
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from calc.specs.model import Layer, Model
 from calc.work.attention import attention, step_tokens
+from calc.work.communication import stage_hops
+from calc.work.context_parallel import over_context_ranks
 from calc.work.feedforward import feedforward
 from calc.work.op import Op, Precision, Sequences, allreduce, elementwise, gemm
+from calc.work.sharding import Split
+
+ONE_DEVICE = Split()
 
 
-def step_ops(model: Model, groups: tuple[Sequences, ...], precision: Precision, tp=1) -> list[Op]:
-    """Return the operations of one step on one device.
+def step_ops(
+    model: Model,
+    groups: tuple[Sequences, ...],
+    precision: Precision,
+    split: Split = ONE_DEVICE,
+    *,
+    expert_skew=0.0,
+) -> list[Op]:
+    """Return the operations of one step on one device, through all layers of the model.
 
     Parameters
     ----------
     model : Model
     groups : tuple of Sequences
-        What the step works on; numbers or arrays that broadcast.
+        What the step works on: sequences of one attention-data-parallel rank, as many on each
+        of the others; numbers or arrays that broadcast.
     precision : Precision
         Formats of weights, cache and math.
-    tp : int or array
-        Tensor-parallel ranks.
+    split : Split
+        Parallelism. With pipeline stages the layers of all follow one another, with a hop
+        between them: the path of these sequences, on a device of each stage in turn.
+    expert_skew : number or array
+        Exponent of the power law of expert popularity; 0 is uniform routing. [1]
 
     Returns
     -------
@@ -36,13 +53,24 @@ def step_ops(model: Model, groups: tuple[Sequences, ...], precision: Precision, 
     The embedding reads only the rows of the step's tokens; the lm_head runs on the last
     token of each sequence only. Ignored: gathering logits over ranks, position lookups.
     """
-    ops = [_embedding(model, groups, precision, tp)]
+    how = _How(precision, split, expert_skew)
+    ops = [_embedding(model, groups, how)]
     if model.encoder_tokens is not None:
         encoded = tuple(_encoder_group(model, group) for group in groups if group.phase == "prefill")
-        ops += _layers(model, model.distinct_encoder_layers, encoded, precision, tp) if encoded else []
+        ops += _layers(model, model.distinct_encoder_layers, encoded, how) if encoded else []
         groups = tuple(_decoder_group(model, group) for group in groups)
-    ops += _layers(model, model.distinct_layers, groups, precision, tp)
-    return ops + _head(model, groups, precision, tp)
+    ops += _layers(model, model.distinct_layers, groups, how)
+    if split.pp > 1:
+        ops.append(stage_hops(step_tokens(groups) * model.d_model, split, precision))
+    return ops + _head(model, groups, how)
+
+
+class _How(NamedTuple):
+    """Formats and parallelism of a step, and how unevenly experts are visited."""
+
+    precision: Precision
+    split: Split
+    expert_skew: object
 
 
 def _encoder_group(model: Model, group: Sequences) -> Sequences:
@@ -69,14 +97,15 @@ def _decoder_group(model: Model, group: Sequences) -> Sequences:
     return replace(start, source_tokens=context, encoded_tokens=group.tokens)
 
 
-def _layers(model: Model, layers, groups, precision: Precision, tp) -> list[Op]:
+def _layers(model: Model, layers, groups, how: _How) -> list[Op]:
     ops = []
     for layer, count in layers:
-        ops += [op.times(count) for op in _layer_ops(model, layer, groups, precision, tp)]
+        ops += [op.times(count) for op in _layer_ops(model, layer, groups, how)]
     return ops
 
 
-def _embedding(model: Model, groups, precision: Precision, tp) -> Op:
+def _embedding(model: Model, groups, how: _How) -> Op:
+    precision, tp = how.precision, how.split.tp
     elements = step_tokens(groups) * model.d_model
     return Op(
         name="embedding",
@@ -87,7 +116,8 @@ def _embedding(model: Model, groups, precision: Precision, tp) -> Op:
     )
 
 
-def _layer_ops(model: Model, layer: Layer, groups, precision: Precision, tp) -> list[Op]:
+def _layer_ops(model: Model, layer: Layer, groups, how: _How) -> list[Op]:
+    precision, split, skew = how
     elements = step_tokens(groups) * model.d_model
     ops = []
     if layer.norms:
@@ -96,17 +126,19 @@ def _layer_ops(model: Model, layer: Layer, groups, precision: Precision, tp) -> 
         ops.append(norm.times(min(passes, 2)))
     reductions = 0
     if layer.attention:
-        ops += attention(layer.attention).ops(groups, precision, tp)
+        part = attention(layer.attention).ops(groups, precision, split.tp)
+        ops += over_context_ranks(part, split.cp, precision)
         reductions += 1
     if layer.feedforward:
-        ops += feedforward(layer.feedforward).ops(groups, precision, tp)
+        ops += feedforward(layer.feedforward).ops(groups, precision, split, skew)
         reductions += 0 if layer.parallel else 1
     if reductions:
-        ops.append(allreduce("allreduce", elements, tp, precision).times(reductions))
+        ops.append(allreduce("allreduce", elements, split.tp, precision).times(reductions))
     return ops
 
 
-def _head(model: Model, groups, precision: Precision, tp) -> list[Op]:
+def _head(model: Model, groups, how: _How) -> list[Op]:
+    precision, tp = how.precision, how.split.tp
     rows = sum(group.logit_rows for group in groups)
     role = "embedding" if model.tied_embeddings else "lm_head"
     logits = 2 * rows * model.vocab_size  # kept in fp32: two 16-bit widths

@@ -6,7 +6,6 @@ import pytest
 import calc
 from calc.timing.collectives import (
     allreduce_time_s,
-    expert_ranks,
     link_bytes_per_s,
     ring_parameters,
     ring_time_s,
@@ -116,8 +115,3 @@ def test_devices_on_pcie_share_the_host():
     l40s = calc.load_device("l40s")
     shares = [ring_parameters(l40s, world)["e_link"] for world in (2, 4, 8)]
     assert shares == pytest.approx([0.6, 0.3, 0.15])
-
-
-def test_tokens_visit_fewer_devices_than_experts():
-    assert expert_ranks(1, 8) == pytest.approx(1)
-    assert expert_ranks(8, 8) < 8 < expert_ranks(8, 256) + 0.2

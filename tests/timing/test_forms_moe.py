@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calc.specs.model import ROLES
+from calc.specs.workload import MAX_EXPERT_SKEW
 from calc.timing.forms.base import Ceilings
 from calc.timing.forms.moe import MOE, computed_rows
-from calc.work.expert_load import MAX_SKEW, expert_load
+from calc.work.expert_load import expert_load
 from calc.work.experts import ExpertSizes, routed_experts
 from calc.work.op import Precision
 
@@ -46,7 +47,7 @@ def parameter_sets(draw):
             "d_expert": st.integers(16, 16384),
             "top_k": st.integers(1, 16),
             "ep": st.sampled_from([1, 4, 32]),
-            "skew": st.floats(0, MAX_SKEW),
+            "skew": st.floats(0, MAX_EXPERT_SKEW),
         }
     ),
     more=st.sampled_from(["tokens", "d_model", "d_expert"]),

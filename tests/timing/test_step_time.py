@@ -11,6 +11,7 @@ from calc.timing.calibration import calibration_for
 from calc.timing.step_time import step_time, timed_op
 from calc.work.memory import precision_of
 from calc.work.op import Sequences
+from calc.work.sharding import Split
 from calc.work.step import step_ops
 
 MODELS = calc.model_ids()
@@ -21,7 +22,7 @@ DTYPES = ["bf16", "fp8", "int4", "nvfp4", "mxfp4", "int8"]
 
 def ops_of(model, groups, tp=1, dtype=None):
     m = calc.load_model(model)
-    return step_ops(m, groups, precision_of(m, calc.Deployment(weight_dtype=dtype)), tp)
+    return step_ops(m, groups, precision_of(m, calc.Deployment(weight_dtype=dtype)), Split(tp))
 
 
 def seconds(model, device, *groups, tp=1, dtype=None):

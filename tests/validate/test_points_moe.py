@@ -7,6 +7,7 @@ from calc.specs.model import ROLES
 from calc.work.expert_load import even_load, expert_load
 from calc.work.feedforward import MixtureOfExperts
 from calc.work.op import Precision, Sequences
+from calc.work.sharding import Split
 from validate.points.formats import weight_bits
 from validate.points.moe import load_of, matrices, moe_op
 
@@ -25,7 +26,7 @@ def test_a_row_of_uniform_load_is_the_operation_of_the_model():
     part = MixtureOfExperts(4096, 1536, n_experts=128, top_k=8)
     precision = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
     group = (Sequences("prefill", 1, 4096.0, 0),)
-    mine = next(op for op in part.ops(group, precision, 1, ep=16, skew=1.2) if op.kind == "moe")
+    mine = next(op for op in part.ops(group, precision, Split(tp=16, ep=16), skew=1.2) if op.kind == "moe")
     measured = moe_op(rows())
     for name in ("flops", "weight_bytes", "activation_bytes", "items"):
         assert getattr(measured, name)[1] == getattr(mine, name)

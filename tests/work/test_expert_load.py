@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calc.specs.errors import SpecError
-from calc.work.expert_load import MAX_SKEW, even_load, expert_load, experts_hit, largest_of_normals
+from calc.specs.workload import MAX_EXPERT_SKEW
+from calc.work.expert_load import even_load, expert_load, expert_ranks, experts_hit, largest_of_normals
 
 
 def busiest(counts, ep):
@@ -83,7 +84,7 @@ def test_even_load_agrees_with_experts_taken_in_turn(tokens, ep):
     top_k=st.integers(1, 22),
     local=st.integers(1, 64),
     ep=st.sampled_from([1, 2, 8, 32, 128]),
-    skew=st.floats(0.0, MAX_SKEW),
+    skew=st.floats(0.0, MAX_EXPERT_SKEW),
 )
 def test_more_tokens_never_load_less_and_bounds_hold(tokens, more, top_k, local, ep, skew):
     n_experts = max(local * ep, top_k)
@@ -136,3 +137,8 @@ def test_the_largest_of_normals_agrees_with_drawing_it():
 def test_a_skew_beyond_what_is_known_is_refused(skew):
     with pytest.raises(SpecError, match="skew must lie between 0"):
         expert_load(10, 64, 6, 1, skew)
+
+
+def test_tokens_visit_fewer_devices_than_experts():
+    assert expert_ranks(1, 8) == pytest.approx(1)
+    assert expert_ranks(8, 8) < 8 < expert_ranks(8, 256) + 0.2

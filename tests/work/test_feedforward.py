@@ -10,12 +10,13 @@ from calc.specs.model import ROLES, Part
 from calc.work.expert_load import experts_hit
 from calc.work.feedforward import Dense, MixtureOfExperts, feedforward
 from calc.work.op import Precision, Sequences
+from calc.work.sharding import Split
 
 BF16 = Precision(bits=dict.fromkeys(ROLES, 16), kv_bytes=2, math="bf16")
 
 
 def step(kind, tokens, tp=1):
-    return kind.ops((Sequences("prefill", 1, tokens, 0),), BF16, tp)
+    return kind.ops((Sequences("prefill", 1, tokens, 0),), BF16, Split(tp))
 
 
 def test_a_gated_feed_forward_has_three_matrices_and_a_plain_one_two():

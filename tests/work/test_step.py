@@ -9,12 +9,13 @@ import calc
 from calc.work.memory import precision_of, weights_bytes_by_role
 from calc.work.op import Sequences
 from calc.work.parameters import weights
+from calc.work.sharding import Split
 from calc.work.step import step_ops
 
 
 def ops_of(model, *groups, tp=1, **deployment):
     m = calc.load_model(model)
-    return step_ops(m, groups, precision_of(m, calc.Deployment(tp=tp, **deployment)), tp)
+    return step_ops(m, groups, precision_of(m, calc.Deployment(tp=tp, **deployment)), Split(tp))
 
 
 def total(ops, name):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from calc.timing.collectives import expert_ranks
 from calc.work.communication import FP8_ROW_BYTES, collective, expert_exchange
+from calc.work.expert_load import expert_ranks
 from calc.work.op import Op, Precision
 
 _PRECISION = Precision(bits={}, kv_bytes=2, math="bf16")

@@ -1,0 +1,92 @@
+"""Time of one exchange between devices: which kernels an engine uses, which links it goes over."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from calc.specs.device import Device
+from calc.specs.numeric import where
+from calc.timing.calibration import Calibration, OpFit, load_calibration
+from calc.timing.collectives import hop_bytes_per_s, link_bytes_per_s, near_devices, ring_parameters
+from calc.timing.forms import Ceilings, Parts
+from calc.work.op import Op
+
+#: payload up to which engines use their own all-reduce (the buffer of vLLM's custom all-reduce) [byte]
+CUSTOM_ALLREDUCE_BYTES = 8 * 2**20
+#: engine -> format of the calibration of its own all-reduce; vLLM's where none is named
+CUSTOM_ALLREDUCE = {"tensorrt-llm": "trtllm"}
+_ALL_TO_ALL = ("alltoall", "dispatch", "combine")
+
+
+class Exchange(NamedTuple):
+    """Parts of one call, the fit they come from, and whether a size lies beyond its range."""
+
+    parts: Parts
+    fit: OpFit
+    outside: object
+
+
+def exchange_link_bytes_per_s(op: Op, device: Device):
+    """Bandwidth that the topology offers one device for an exchange, one direction. [byte/s]"""
+    if op.kind == "p2p":
+        return hop_bytes_per_s(device, op.shape["stages"], op.shape["stride"])
+    stride = op.shape.get("stride", 1)
+    return link_bytes_per_s(device, op.shape["world"], op.kind.endswith(_ALL_TO_ALL), stride)
+
+
+def exchange(op: Op, device: Device, calibration: Calibration, engine: str = "") -> Exchange:
+    """Return the time of one call of an exchange.
+
+    Inside an engine (``engine`` is its id) an all-reduce takes the faster of two kernels, the
+    collective library's and the engine's own, where both are measured. Calibrations are of one
+    node or link domain: beyond it a ring over the slower tier stands in, with the costs of
+    ``ring_parameters``.
+    """
+    inside = _fitted(op, device, calibration)
+    if engine and op.kind == "allreduce":
+        inside = _faster(inside, op, device, calibration, engine)
+    if op.kind == "p2p":
+        return inside
+    beyond = op.shape["world"] * op.shape.get("stride", 1) > near_devices(device)
+    if not np.any(beyond):
+        return inside
+    outside = _fitted(op, device, calibration, _network_fit(op, device))
+    if np.all(beyond):
+        return outside
+    return replace_parts(inside, beyond, outside)._replace(outside=inside.outside | beyond)
+
+
+def replace_parts(one: Exchange, condition, other: Exchange) -> Exchange:
+    """Return an exchange with the parts of another where a condition holds."""
+    parts = (where(condition, b, a) for a, b in zip(one.parts, other.parts, strict=True))
+    return one._replace(parts=Parts(*parts))
+
+
+def _fitted(op: Op, device: Device, calibration: Calibration, fit: OpFit | None = None) -> Exchange:
+    fit = fit or calibration.fit(op.kind, op.format)
+    work = {**op.shape, "comm_bytes": op.comm_bytes}
+    link = exchange_link_bytes_per_s(op, device)
+    parts = fit.form.parts(work, Ceilings(link, device.bandwidth_bytes_per_s, 1), fit.parameters)
+    return Exchange(parts, fit, fit.is_outside(work))
+
+
+def _faster(inside: Exchange, op: Op, device: Device, calibration: Calibration, engine: str) -> Exchange:
+    """Return the faster of both all-reduces, within one link domain and the custom one's buffer."""
+    own_format = CUSTOM_ALLREDUCE.get(engine, "vllm-custom-graph")
+    own_fit = calibration.fit("custom_allreduce", own_format)
+    if "datasheet" in (own_fit.trust, inside.fit.trust) or not np.any(
+        op.shape["world"] <= device.link.domain
+    ):
+        return inside
+    own = _fitted(op, device, calibration, own_fit)
+    usable = (op.shape["world"] <= device.link.domain) & (op.comm_bytes <= CUSTOM_ALLREDUCE_BYTES)
+    quicker = usable & (own.parts.seconds <= inside.parts.seconds)
+    mixed = replace_parts(inside, quicker, own)
+    return mixed._replace(fit=own.fit) if np.all(quicker) else mixed
+
+
+def _network_fit(op: Op, device: Device) -> OpFit:
+    """Return a ring over several nodes as a fit: nothing was measured there."""
+    assumed = load_calibration("datasheet").fit(op.kind, op.format)
+    return replace(assumed, parameters=ring_parameters(device, op.shape["world"] * op.shape.get("stride", 1)))

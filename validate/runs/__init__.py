@@ -1,0 +1,1 @@
+"""Measured end-to-end runs: reading them, answering them, fitting engines' overheads on them."""

@@ -1,0 +1,173 @@
+"""Many runs at once: kernel seconds of their steps recorded, so that overheads can be tried on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import calc
+from calc.serving.batching import Service, loop_service, static_service
+from calc.serving.steps import Steps
+from calc.specs.facts import Fact
+from calc.timing.overheads import COLLECTIVE, GROUPS, HOST, KERNEL_GROUPS, OTHER, Overheads, host_time_s
+from calc.timing.step_time import Duration, TimedOp
+from validate.runs.scenario import Scenario, scenario_of
+from validate.runs.table import Run
+
+#: names of the numbers that a profile holds: host numbers, then kernel factors
+NAMES = (*HOST, *GROUPS)
+
+
+def overheads_from(engine: str, values: dict[str, float]) -> Overheads:
+    """Return overheads of given numbers, by the names of ``NAMES``; what is not named has no effect."""
+    host = {name: Fact(values.get(name, 0.0), unit, "assumed") for name, (unit, _) in HOST.items()}
+    return Overheads(engine, "any", host, {name: values[name] for name in GROUPS if name in values})
+
+
+class _Recorder(Steps):
+    """Steps without overheads that keep the seconds of every step by kernel group."""
+
+    def time(self, *groups) -> Duration:
+        duration = super().time(*groups)
+        seconds = dict.fromkeys(GROUPS, 0.0)
+        for row in duration.rows:
+            if row.op is not None:
+                seconds[group_of(row)] += float(row.seconds)
+        sequences = float(sum(group.logit_rows for group in groups))
+        self.__dict__.setdefault("calls", []).append(([seconds[name] for name in GROUPS], sequences))
+        return duration
+
+
+def group_of(row: TimedOp) -> str:
+    """Return the kernel group of a timed operation."""
+    return COLLECTIVE if row.op.is_collective else KERNEL_GROUPS.get(row.op.kind, OTHER)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One run: its scenario, load and the steps that its service asks for."""
+
+    run: Run
+    scenario: Scenario
+    in_flight: float
+    wanted: float
+    calls: list
+
+
+def recorded(run: Run) -> Recorded:
+    """Return a run with the kernel seconds of its steps.
+
+    Raises
+    ------
+    SpecError
+        If the run cannot be answered.
+    """
+    scenario = scenario_of(run)
+    e = scenario.estimate()
+    in_flight = float(e.service.concurrency)
+    steps = _Recorder(
+        e.model, e.device, e.deployment, e.engine, e.calibration, overheads_from(run.engine, {})
+    )
+    if e.workload.mode == "static":
+        static_service(steps, e.workload)
+    else:
+        loop_service(steps, e.workload, in_flight, in_flight)
+    return Recorded(run, scenario, in_flight, in_flight + float(e.service.queued), steps.calls)
+
+
+@dataclass(eq=False)
+class Batch:
+    """Recorded runs of one mode as arrays; stands in for ``Steps`` in the service formulas."""
+
+    members: Sequence[Recorded]
+    overheads: Overheads | None = None
+    stages: np.ndarray = field(init=False)
+    ranks: np.ndarray = field(init=False)
+    locked_ranks: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        steps = [_steps(member) for member in self.members]
+        self.stages = np.array([float(each.stages) for each in steps])
+        self.ranks = np.array([float(each.ranks) for each in steps])
+        self.locked_ranks = np.array([float(each.locked_ranks) for each in steps])
+        self._budgets = np.array(
+            [
+                float(each.token_budget(m.run.prompt_tokens))
+                for each, m in zip(steps, self.members, strict=True)
+            ]
+        )
+        self._layers = np.array([each.model.n_layers for each in steps])
+        self._seconds = np.array([[call[0] for call in member.calls] for member in self.members])
+        self._sequences = np.array([[call[1] for call in member.calls] for member in self.members])
+        self._call = 0
+
+    def token_budget(self, prompt_tokens):
+        """Most tokens of a step of each run."""
+        return self._budgets
+
+    def time(self, *groups) -> Duration:
+        """Return the recorded step that is next in line, with the overheads at hand."""
+        seconds, sequences = self._seconds[:, self._call], self._sequences[:, self._call]
+        self._call += 1
+        factors = np.array([self.overheads.kernels.get(name, 1.0) for name in GROUPS])
+        o = self.overheads
+        host = host_time_s(o.step_s, o.sequence_s, o.layer_s, sequences, self._layers)
+        return Duration((TimedOp("kernels", seconds @ factors), TimedOp("engine overhead", host)))
+
+    def service(self, overheads: Overheads) -> Service:
+        """Return the service of all runs under some overheads."""
+        self.overheads, self._call = overheads, 0
+        runs = [member.run for member in self.members]
+        lengths = {
+            name: np.array([float(getattr(run, name)) for run in runs])
+            for name in ("prompt_tokens", "output_tokens")
+        }
+        in_flight = np.array([member.in_flight for member in self.members])
+        mode = "static" if runs[0].mode == "static" else "closed_loop"
+        load = calc.Workload(**lengths, concurrency=np.maximum(1, np.floor(in_flight)), mode=mode)
+        if mode == "static":
+            return static_service(self, load)
+        wanted = np.array([member.wanted for member in self.members])
+        return loop_service(self, load, in_flight, wanted)
+
+
+def _steps(member: Recorded) -> Steps:
+    s = member.scenario
+    return Steps(s.model, s.device, s.deployment, calc.engine_of(s.deployment, s.device), None, None)
+
+
+class Runs:
+    """Recorded runs of both modes, answered together in the order given."""
+
+    def __init__(self, members: Sequence[Recorded]):
+        self.members = list(members)
+        self.measured = np.array([member.run.value for member in members])
+        static = np.array([member.run.mode == "static" for member in members])
+        self._parts = [
+            (index, Batch([members[i] for i in index]))
+            for index in (np.flatnonzero(static), np.flatnonzero(~static))
+            if index.size
+        ]
+
+    def predicted(self, overheads: Overheads) -> np.ndarray:
+        """Return the predicted figure of every run."""
+        values = np.empty(len(self.members))
+        for index, batch in self._parts:
+            service = batch.service(overheads)
+            values[index] = _figures(service, [member.run for member in batch.members])
+        return values
+
+
+def _figures(service: Service, runs: Sequence[Run]) -> np.ndarray:
+    figures = {
+        "e2e_latency_s": service.e2e_latency_s,
+        "output_tokens_per_s": service.output_tokens_per_s,
+        "ttft_s": service.ttft.seconds,
+        "tpot_s": service.tpot.seconds,
+        "decode_tokens_per_s": 1 / service.tpot.seconds,
+        "prefill_tokens_per_s": np.array([run.prompt_tokens for run in runs]) / service.ttft.seconds,
+    }
+    shape = (len(runs),)
+    return np.array(
+        [np.broadcast_to(figures[run.metric], shape)[i] for i, run in enumerate(runs)], dtype=float
+    )
