@@ -12,7 +12,7 @@ from calc.specs.device import Device
 from calc.specs.engine import Engine
 from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
-from calc.timing.collectives import link_bytes_per_s
+from calc.timing.collectives import is_all_to_all, link_bytes_per_s, tiers
 from calc.timing.forms import Ceilings
 from calc.timing.roofline import roofline_time_s
 from calc.work.op import Op
@@ -270,8 +270,10 @@ def work_of(op: Op, device: Device) -> tuple[dict, Ceilings]:
     A collective's first ceiling is the link that the topology offers. [byte/s]
     """
     if op.is_collective:
-        link = link_bytes_per_s(device, op.shape["world"])
-        return {**op.shape, "comm_bytes": op.comm_bytes}, Ceilings(link, device.bandwidth_bytes_per_s, 1)
+        world = op.shape["world"]
+        link = link_bytes_per_s(device, world, is_all_to_all(op.kind))
+        work = {**op.shape, **tiers(device, world), "comm_bytes": op.comm_bytes}
+        return work, Ceilings(link, device.bandwidth_bytes_per_s, 1)
     processors = device.processors.value if device.processors else ASSUMED_PROCESSORS
     peak, bandwidth = device.peak_flops_per_s(op.dtype), device.bandwidth_bytes_per_s
     return {**op.shape, "flops": op.flops, "bytes": op.bytes}, Ceilings(peak, bandwidth, processors)
