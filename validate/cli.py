@@ -17,6 +17,7 @@ COMMANDS = {
     "kernels": ("predictions beside measured kernel latencies", "validate.kernels"),
     "run": ("run the kernels of a model on this machine", None),
     "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),
+    "defaults": ("fit general efficiencies to all measured kernels together", "validate.defaults"),
     "accuracy": ("write docs/accuracy.md from calibrations and measured kernels", "validate.accuracy"),
     "report": ("describe a calibration in words", None),
     "compare": ("compare two calibrations", None),

@@ -127,11 +127,12 @@ def calibration_text(device: str, rows: list[dict], args, software: str) -> str:
     for kind, members in kinds.items():
         lines.append(f"  {kind}:")
         for row in members:
-            lines += [f"    {row['format']}:", *_op_lines(row)]
+            lines += [f"    {row['format']}:", *op_lines(row)]
     return "\n".join(lines) + "\n"
 
 
-def _op_lines(row: dict) -> list[str]:
+def op_lines(row: dict) -> list[str]:
+    """Return the YAML lines of one fitted row."""
     return [
         f"      form: {row['form']}",
         f'      kernel: "{row["kernel"]}"',

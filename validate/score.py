@@ -52,7 +52,7 @@ def refusal(estimate: calc.Estimate) -> str | None:
     """Return why a run cannot have happened as described; None where it can."""
     if bool(estimate.fits):
         return None
-    needed = estimate.memory.weights_bytes_per_device
-    if needed <= estimate.device.memory_bytes:
+    needed, there = estimate.memory.weights_bytes_per_device, estimate.device.memory_bytes
+    if needed <= there:
         return None  # weights find room: what was measured ran with less cache than assumed
-    return f"weights need {calc.format_bytes(needed)} of {calc.format_bytes(estimate.device.memory_bytes)} per device"
+    return f"weights need {calc.format_bytes(needed)} of {calc.format_bytes(there)} per device"

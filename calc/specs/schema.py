@@ -15,6 +15,7 @@ from calc.specs.errors import SpecError, short
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]*$")]
 Day = Annotated[str, StringConstraints(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")]
+Topology = Literal["switch", "mesh", "torus", "bridge", "pcie"]
 DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
 
 
@@ -65,7 +66,7 @@ class LinkRows(_Strict):
     """The scale-up link between devices of one node or rack, one direction."""
 
     name: str
-    topology: Literal["switch", "mesh", "torus", "bridge", "pcie", "none"]
+    topology: Literal[Topology, "none"]
     domain: int = Field(ge=1, description="devices that reach each other over this link")
     bandwidth: FactRow | None = Field(None, description="per device to all peers, one direction")
     per_peer: FactRow | None = Field(None, description="to one peer, one direction, where it is less")
@@ -259,6 +260,19 @@ class OpRows(_Strict):
     range: dict[str, list[float]] = Field({}, description="smallest and largest size that was fitted")
 
 
+class Adjustment(_Strict):
+    """Parameters changed in what a file takes over, where a form has them, and why."""
+
+    ops: list[str] = Field([], description="op kinds; all when not given")
+    formats: list[str] = Field([], description="formats; all when not given")
+    devices: list[Id] = Field([], description="devices; all of the families when not given")
+    set: dict[str, float] = Field({}, description="parameter -> value")
+    scale: dict[str, float] = Field({}, description="parameter -> factor")
+    kind: Literal["measured", "assumed"]
+    source: str | list[str] = ""
+    note: str
+
+
 class CalibrationFile(_Strict):
     """Kernel parameters per op kind and format, for one device, a family of devices, or any."""
 
@@ -267,7 +281,10 @@ class CalibrationFile(_Strict):
     trust: Literal["calibrated", "family", "datasheet"]
     device: str = ""
     families: list[Id] = Field([], description="architectures that a family file speaks for")
-    based_on: str = Field("", description="id of the device file whose parameters a family takes over")
+    links: list[Topology] = Field([], description="topologies whose collectives a link file speaks for")
+    based_on: str = Field("", description="id of the file whose parameters a family takes over")
+    without: list[str] = Field([], description="formats that are not taken over")
+    adjust: list[Adjustment] = []
     widen: float = Field(1.0, ge=1, description="factor on the width of the interval")
     date: str = ""
     software: str = ""

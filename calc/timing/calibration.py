@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calc.specs.device import Device
+from calc.specs.device import Device, load_device
 from calc.specs.errors import SpecError, unknown_name
 from calc.specs.facts import Source, sources_from, spec_files
 from calc.specs.strict_yaml import read_yaml
-from calc.timing.forms import Form, form
+from calc.timing.collectives import is_collective_kind
+from calc.timing.forms import FORMS, Form, form
 
 #: from best to weakest
 TRUST = ("calibrated", "family", "datasheet", "extrapolated")
@@ -20,6 +21,12 @@ TRUST = ("calibrated", "family", "datasheet", "extrapolated")
 Z80 = 1.2816
 #: how much wider the spread is where another device's or format's parameters stand in
 WIDEN = 1.3
+#: factor within which 80 % are taken to lie where a file states no error
+ASSUMED_SPREAD = 1.4
+#: names of the parameters of all forms; an adjustment passes over forms that lack one
+PARAMETERS = sorted({parameter.name for each in FORMS.values() for parameter in each.parameters})
+#: what must be measured, where a form has it, before a vendor's default speaks as a family does
+CORE = {"e_compute", "e_memory"}
 #: format -> formats that kernels treat alike
 _SAME = {"fp16": ("bf16",)}
 #: format -> formats whose parameters stand in for it, nearest first
@@ -54,6 +61,7 @@ class OpFit:
     kind: str = "measured"
     error: Mapping[str, float] | None = None
     sources: tuple[Source, ...] = ()
+    measured: frozenset[str] = frozenset()  # parameters that were set to what was measured
 
     @property
     def sigma(self) -> float:
@@ -81,16 +89,20 @@ class Calibration:
     note: str = ""
     path: str = ""
     device: str = ""  # the one it was measured on; none for families and defaults
+    topology: str = ""  # of the links its collectives were measured on; none where unknown
+    adjustments: tuple[Mapping, ...] = ()  # those that speak for single devices
 
     def fit(self, kind: str, fmt: str) -> OpFit:
         """Return the fit of an op kind in a format, or in the nearest format that has one.
+
+        Kernels without a fit of their own (``deepep_ll_dispatch``) have that of their kind (``dispatch``).
 
         Raises
         ------
         SpecError
             If the calibration has none for the kind.
         """
-        formats = self.ops.get(kind)
+        formats = self.ops.get(kind) or self.ops.get(kind.rsplit("_", 1)[-1])
         if not formats:
             raise unknown_name(f"op kind in calibration {self.id}", kind, self.ops)
         for name in (fmt, *_SAME.get(fmt, ()), "any"):
@@ -124,7 +136,7 @@ def calibration_for(device: Device, name: "str | Calibration" = "default") -> Ca
     >>> calibration_for(load_device("h100-sxm")).trust
     'calibrated'
     """
-    base = load_calibration("datasheet")
+    base = _with_links(load_calibration("datasheet"), device)
     if name == "datasheet":
         return base
     family = _family(device)
@@ -136,6 +148,12 @@ def calibration_for(device: Device, name: "str | Calibration" = "default") -> Ca
     own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
     result = _over(family, base) if family else base
     return _over(own, result) if own else result
+
+
+def _with_links(base: Calibration, device: Device) -> Calibration:
+    """Return the defaults with the collectives of the device's topology, where a file has them."""
+    key = _by_file("link-", "links").get(device.link.topology)
+    return replace(base, ops={**base.ops, **load_calibration(key).ops}) if key else base
 
 
 def _borrowed(given: Calibration) -> Calibration:
@@ -153,18 +171,32 @@ def _over(upper: Calibration, lower: Calibration) -> Calibration:
 
 
 @cache
-def _families() -> dict[str, str]:
+def _by_file(prefix: str, field: str) -> dict[str, str]:
+    """Ids of family or link files by the architectures or topologies they speak for."""
     return {
-        architecture: key
+        name: key
         for key, path in spec_files("calibrations", "devices").items()
-        if key.startswith("family-")
-        for architecture in read_yaml(path).get("families", ())
+        if key.startswith(prefix)
+        for name in read_yaml(path).get(field, ())
     }
 
 
 def _family(device: Device) -> Calibration | None:
-    key = _families().get(device.architecture)
-    return load_calibration(key) if key else None
+    """Return the family's calibration as it is for one device.
+
+    Collectives are taken over only from a relative with the same kind of link.
+    """
+    key = _by_file("family-", "families").get(device.architecture)
+    if key is None:
+        return None
+    family = load_calibration(key)
+    ops = family.ops
+    if family.topology != device.link.topology:
+        ops = {kind: fits for kind, fits in ops.items() if not is_collective_kind(kind)}
+    for row in family.adjustments:
+        if device.id in row["devices"]:
+            ops = _adjusted(ops, row)
+    return replace(family, ops=ops)
 
 
 @cache
@@ -201,20 +233,100 @@ def _calibration_from(path: Path) -> Calibration:
 
     data = read_yaml(path)
     check_file("calibration", data, path)
-    sources = tuple(sources_from(data["sources"]).values())
-    trust, widen, ops = data["trust"], data.get("widen", 1.0), {}
+    sources = sources_from(data["sources"])
+    trust, widen, topology, ops = data["trust"], data.get("widen", 1.0), "", {}
     if data.get("based_on"):
         other = load_calibration(data["based_on"])
-        ops = {
-            kind: {f: _widened(fit, widen, trust) for f, fit in fits.items()}
-            for kind, fits in other.ops.items()
-        }
+        topology, ops = _topology(other), _taken_over(other, trust, widen, data.get("without", ()))
+    everything = tuple(sources.values())
     for kind, formats in data.get("ops", {}).items():
-        fits = {fmt: _fit_from(path, kind, fmt, row, trust, sources) for fmt, row in formats.items()}
-        ops[kind] = {fmt: _widened(fit, widen, trust) for fmt, fit in fits.items()}
+        fits = {fmt: _fit_from(path, kind, fmt, row, trust, everything) for fmt, row in formats.items()}
+        ops[kind] = {fmt: _widened(fit, widen, fit.trust) for fmt, fit in fits.items()}
+    rows = [_adjustment_from(path, row, sources, ops) for row in data.get("adjust", ())]
+    for row in rows:
+        ops = ops if row["devices"] else _adjusted(ops, row)
     return Calibration(
-        data["id"], data["name"], trust, ops, data.get("note", ""), str(path), data.get("device", "")
-    )
+        data["id"], data["name"], trust, ops, data.get("note", ""), str(path), data.get("device", ""),
+        topology, tuple(row for row in rows if row["devices"]),
+    )  # fmt: skip
+
+
+def _topology(measured: Calibration) -> str:
+    return load_device(measured.device).link.topology if measured.device else measured.topology
+
+
+def _taken_over(other: Calibration, trust: str, widen: float, without) -> dict:
+    """Fits of another file, less some formats, with labels no better than ``trust``."""
+    return {
+        kind: {
+            fmt: _widened(fit, widen, max(fit.trust, trust, key=TRUST.index))
+            for fmt, fit in fits.items()
+            if fmt not in without
+        }
+        for kind, fits in other.ops.items()
+        if set(fits) - set(without)
+    }
+
+
+def _adjustment_from(path: Path, row: Mapping, sources: Mapping, ops: Mapping) -> dict:
+    """Return an adjustment with defaults and sources; refuse unknown ops, parameters and sources."""
+    where = f"{path}: adjust ({row['note']})"
+    cited = row.get("source", [])
+    cited = [cited] if isinstance(cited, str) else cited
+    if unknown := [name for name in cited if name not in sources]:
+        raise unknown_name(f"source in {where}", unknown[0], sources)
+    if row["kind"] == "measured" and not cited:
+        raise SpecError(
+            f"{where}: source: none is not allowed for measured; allowed are {', '.join(sources)}"
+        )
+    empty = {"ops": [], "formats": [], "devices": [], "set": {}, "scale": {}}
+    result = {**empty, **row, "sources": tuple(sources[name] for name in cited)}
+    if not any(True for _ in _touched(ops, result)):
+        raise SpecError(f"{where}: ops, formats: none is taken over; known kinds are {', '.join(ops)}")
+    for name in (*result["set"], *result["scale"]):
+        if name not in PARAMETERS:
+            raise unknown_name(f"parameter in {where}", name, PARAMETERS)
+    return result
+
+
+def _touched(ops: Mapping, row: Mapping):
+    """Kind, format and fit of each op that an adjustment speaks of."""
+    for kind, fits in ops.items():
+        for fmt, fit in fits.items():
+            if (not row["ops"] or kind in row["ops"]) and (not row["formats"] or fmt in row["formats"]):
+                yield kind, fmt, fit
+
+
+def _adjusted(ops: Mapping, row: Mapping) -> dict:
+    """Return ops with the parameters of an adjustment changed."""
+    result = {kind: dict(fits) for kind, fits in ops.items()}
+    for kind, fmt, fit in _touched(ops, row):
+        result[kind][fmt] = _adjusted_fit(fit, row)
+    return result
+
+
+def _adjusted_fit(fit: OpFit, row: Mapping) -> OpFit:
+    """Return a fit with parameters changed, within the bounds of its form.
+
+    It speaks as a family does once its shares of peak and bandwidth are measured; an assumed
+    change takes that away.
+    """
+    bounds = {parameter.name: parameter for parameter in fit.form.parameters}
+    new = {name: value for name, value in row["set"].items() if name in bounds}
+    new |= {name: fit.parameters[name] * by for name, by in row["scale"].items() if name in bounds}
+    if not new:
+        return fit
+    new = {name: min(max(value, bounds[name].low), bounds[name].high) for name, value in new.items()}
+    if row["kind"] == "measured":
+        measured = fit.measured | set(new)
+        trust = min(fit.trust, "family", key=TRUST.index) if bounds.keys() & CORE <= measured else fit.trust
+    else:
+        measured, trust = fit.measured - set(new), max(fit.trust, "datasheet", key=TRUST.index)
+    return replace(
+        fit, parameters={**fit.parameters, **new}, trust=trust, kind=row["kind"], measured=measured,
+        note="; ".join(note for note in (fit.note, row["note"]) if note),
+        sources=(*row["sources"], *fit.sources),
+    )  # fmt: skip
 
 
 def _widened(fit: OpFit, widen: float, trust: str) -> OpFit:
@@ -235,18 +347,18 @@ def _fit_from(path: Path, kind: str, fmt: str, row: Mapping, trust: str, sources
         value = given[parameter.name]
         if not (value >= 0 and value <= parameter.high * 1.0001):
             raise SpecError(f"{where}.{parameter.name}: {value} must be from 0 to {parameter.high:g}")
-    error = row.get("error") or {}
+    error, kind = row.get("error") or {}, row.get("kind", "measured")
     return OpFit(
         form=shape,
         parameters=dict(given),
-        trust=trust,
+        trust=trust if kind == "measured" else max(trust, "datasheet", key=TRUST.index),
         format=fmt,
-        low=error.get("low", 1 / 1.4),
-        high=error.get("high", 1.4),
+        low=error.get("low", 1 / ASSUMED_SPREAD),
+        high=error.get("high", ASSUMED_SPREAD),
         range={name: (ends[0], ends[1]) for name, ends in (row.get("range") or {}).items()},
         kernel=row.get("kernel", ""),
         note=row.get("note", ""),
-        kind=row.get("kind", "measured"),
+        kind=kind,
         error=row.get("error"),
         sources=sources,
     )

@@ -5,7 +5,10 @@ one that results (all-gather), or all that a device sends, its own share include
 """
 
 from calc.specs.device import Device
-from calc.specs.numeric import ceil, log2, maximum, minimum, where
+from calc.specs.numeric import ceil, log2, maximum, minimum, require, where
+
+#: kinds of op in which every device sends other data to each
+ALL_TO_ALL = ("alltoall", "dispatch", "combine")
 
 #: taken where no figure for a device's network is known: 400 Gb/s per device, one direction
 ASSUMED_NETWORK_BYTES_PER_S = 50e9
@@ -150,6 +153,21 @@ def torus_bytes_per_s(per_link_bytes_per_s, dimensions, world, all_to_all=False)
     return minimum(ring, 4 * closed * per_link_bytes_per_s / side)
 
 
+def torus_dimensions(device: Device) -> int:
+    """Dimensions of a device's torus, from its links: two for each; 2 where that is not known.
+
+    Examples
+    --------
+    >>> from calc.specs.device import load_device
+    >>> torus_dimensions(load_device("tpu-v5e")), torus_dimensions(load_device("tpu-v5p"))
+    (2, 3)
+    """
+    link = device.link
+    if not (link.bandwidth and link.per_peer):
+        return 2
+    return max(2, min(3, round(link.bandwidth.value / link.per_peer.value / 2)))
+
+
 def _inside_bytes_per_s(device: Device, world, all_to_all):
     """Bandwidth of one device to ``world - 1`` others in its link's domain. [byte/s]"""
     link = device.link
@@ -157,8 +175,8 @@ def _inside_bytes_per_s(device: Device, world, all_to_all):
     if link.per_peer is None:
         return total
     if link.topology == "torus":
-        dimensions = maximum(2, minimum(3, round(total / link.per_peer.value / 2)))
-        return minimum(total, torus_bytes_per_s(link.per_peer.value, dimensions, world, all_to_all))
+        ring = torus_bytes_per_s(link.per_peer.value, torus_dimensions(device), world, all_to_all)
+        return minimum(total, ring)
     return minimum(total, mesh_bytes_per_s(link.per_peer.value, world))
 
 
@@ -209,7 +227,15 @@ def link_bytes_per_s(device: Device, world, all_to_all=False, stride=1):
     a torus the links of the slice's axes; without a link the host link. Beyond the domain
     the slower tier counts too: the host link inside a node, the network between nodes. Of
     every ``stride`` devices one takes part.
+
+    Raises
+    ------
+    SpecError
+        If several devices take part and nothing connects them.
     """
+    if device.link.topology == "none" and device.network is None:
+        refusal = f"{device.id}: no link to other devices is known; {world} together are not allowed"
+        require(world <= 1, f"{refusal}, allowed is 1 (tp 1)")
     domain = maximum(1, device.link.domain / stride)
     inside = _inside_bytes_per_s(device, minimum(world, domain), all_to_all)
     outside = where(
@@ -249,34 +275,78 @@ def hop_bytes_per_s(device: Device, stages, stride):
     return 1 / ((1 - crossing) / near + crossing / _network_bytes_per_s(device))
 
 
-def ring_parameters(device: Device, world) -> dict[str, object]:
-    """Fixed cost and share of the link that a ring reaches where nothing was measured.
+def is_all_to_all(kind: str) -> bool:
+    """Whether every device sends other data to each, as with experts.
 
     Examples
     --------
-    >>> from calc.specs.device import load_device
-    >>> p = ring_parameters(load_device("mi300x"), 8)
-    >>> print(f"{1e6 * p['fixed_s']:.1f} us, {p['e_link']:.2f} of the link")
-    17.2 us, 0.72 of the link
+    >>> is_all_to_all("deepep_ll_dispatch"), is_all_to_all("allreduce")
+    (True, False)
+    """
+    return kind.endswith(ALL_TO_ALL)
+
+
+def is_collective_kind(kind: str) -> bool:
+    """Whether devices exchange data in a kind of op, so that its time depends on the topology."""
+    return is_all_to_all(kind) or kind in (
+        "allreduce",
+        "custom_allreduce",
+        "allgather",
+        "reduce_scatter",
+        "p2p",
+    )
+
+
+def ring_hops(world, dimensions=1):
+    """Steps of latency that a ring of ``world`` devices takes, each to a neighbour. [1]
+
+    Up to eight devices one for each further device; then trees take two for each doubling. On
+    a torus the rings of its axes run one after the other.
+
+    Examples
+    --------
+    >>> ring_hops(2), ring_hops(8), ring_hops(64), ring_hops(64, dimensions=3)
+    (1.0, 7.0, 13.0, 9.0)
 
     Notes
     -----
-    NCCL all-reduce of a few bytes takes 6, 10, 16 us on 2, 4, 8 H100 (10, 15, 23 on A100, 6, 12,
-    22 on L40S over PCIe): a constant and a step for each further device. Across nodes 5 us for
-    each doubling is assumed. Large payloads reach .68 to .81 of NVLink, .70 to .75 of a full
-    mesh (MI300X); .85 of a torus is assumed. Devices on PCIe share the host: of its link 2
-    reach .56 to .67, 4 .16 to .65, 8 .04 to .36 (L40S to RTX PRO 6000); half at each doubling
-    is taken.
+    NCCL all-reduce of a few bytes takes 6, 10, 16 us on 2, 4, 8 H100: a constant and a step for
+    each further device [1]_; what more than eight take is assumed.
 
     References
     ----------
     .. [1] NVIDIA AIConfigurator measured tables, commit 095f58a (Apache-2.0).
-    .. [2] S. Bekman, ml-engineering, network (MI300X).
     """
-    near = minimum(world, near_devices(device))
-    fixed = 4.5e-6 + 1.8e-6 * (near - 1) + 5e-6 * log2(maximum(1.0, world / near))
-    shared = 0.6 * 2 / maximum(2, near)
-    share = {"switch": 0.75, "mesh": 0.72, "torus": 0.85, "bridge": 0.75}.get(device.link.topology, shared)
-    if device.link.topology == "bridge":
-        share = where(world > device.link.domain, shared, share)
-    return {"fixed_s": fixed, "e_link": share}
+    side = maximum(1.0, 1.0 * world) ** (1 / dimensions)
+    near = minimum(side, 8.0) - 1
+    return dimensions * (near + 2 * log2(maximum(1.0, side / 8)))
+
+
+def tiers(device: Device, world, stride=1) -> dict[str, object]:
+    """Sizes that decide the latency of an exchange between ``world`` devices. [1]
+
+    ``near`` devices inside the link's domain, ``hops`` of latency between them, and ``far``
+    such domains. Of every ``stride`` devices one takes part.
+
+    Examples
+    --------
+    >>> from calc.specs.device import load_device
+    >>> tiers(load_device("mi300x"), 16)
+    {'near': 8, 'hops': 7.0, 'far': 2.0}
+    """
+    near = minimum(world, maximum(1, device.link.domain / stride))
+    dimensions = torus_dimensions(device) if device.link.topology == "torus" else 1
+    return {"near": near, "hops": ring_hops(near, dimensions), "far": world / near}
+
+
+def expert_ranks(top_k, world):
+    r"""Expected devices that one token visits, its experts spread evenly over ``world``.
+
+    .. math::  w \, (1 - (1 - 1/w)^k)
+
+    Examples
+    --------
+    >>> print(f"{expert_ranks(8, 8):.2f} of 8")
+    5.25 of 8
+    """
+    return world * (1 - (1 - 1 / world) ** top_k)

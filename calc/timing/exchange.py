@@ -1,14 +1,13 @@
 """Time of one exchange between devices: which kernels an engine uses, which links it goes over."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from calc.specs.device import Device
 from calc.specs.numeric import where
-from calc.timing.calibration import Calibration, OpFit, load_calibration
-from calc.timing.collectives import hop_bytes_per_s, link_bytes_per_s, near_devices, ring_parameters
+from calc.timing.calibration import Calibration, OpFit, calibration_for
+from calc.timing.collectives import hop_bytes_per_s, is_all_to_all, link_bytes_per_s, near_devices, tiers
 from calc.timing.forms import Ceilings, Parts
 from calc.work.op import Op
 
@@ -16,7 +15,6 @@ from calc.work.op import Op
 CUSTOM_ALLREDUCE_BYTES = 8 * 2**20
 #: engine -> format of the calibration of its own all-reduce; vLLM's where none is named
 CUSTOM_ALLREDUCE = {"tensorrt-llm": "trtllm"}
-_ALL_TO_ALL = ("alltoall", "dispatch", "combine")
 
 
 class Exchange(NamedTuple):
@@ -32,7 +30,14 @@ def exchange_link_bytes_per_s(op: Op, device: Device):
     if op.kind == "p2p":
         return hop_bytes_per_s(device, op.shape["stages"], op.shape["stride"])
     stride = op.shape.get("stride", 1)
-    return link_bytes_per_s(device, op.shape["world"], op.kind.endswith(_ALL_TO_ALL), stride)
+    return link_bytes_per_s(device, op.shape["world"], is_all_to_all(op.kind), stride)
+
+
+def exchange_work(op: Op, device: Device) -> tuple[dict, Ceilings]:
+    """Return what a form of an exchange is given: sizes and payload of one call, and the link."""
+    stride = op.shape.get("stride", 1)
+    work = {**op.shape, **tiers(device, op.shape["world"], stride), "comm_bytes": op.comm_bytes}
+    return work, Ceilings(exchange_link_bytes_per_s(op, device), device.bandwidth_bytes_per_s, 1)
 
 
 def exchange(op: Op, device: Device, calibration: Calibration, engine: str = "") -> Exchange:
@@ -40,8 +45,7 @@ def exchange(op: Op, device: Device, calibration: Calibration, engine: str = "")
 
     Inside an engine (``engine`` is its id) an all-reduce takes the faster of two kernels, the
     collective library's and the engine's own, where both are measured. Calibrations are of one
-    node or link domain: beyond it a ring over the slower tier stands in, with the costs of
-    ``ring_parameters``.
+    node or link domain: beyond it what is known of the device's topology stands in.
     """
     inside = _fitted(op, device, calibration)
     if engine and op.kind == "allreduce":
@@ -65,9 +69,8 @@ def replace_parts(one: Exchange, condition, other: Exchange) -> Exchange:
 
 def _fitted(op: Op, device: Device, calibration: Calibration, fit: OpFit | None = None) -> Exchange:
     fit = fit or calibration.fit(op.kind, op.format)
-    work = {**op.shape, "comm_bytes": op.comm_bytes}
-    link = exchange_link_bytes_per_s(op, device)
-    parts = fit.form.parts(work, Ceilings(link, device.bandwidth_bytes_per_s, 1), fit.parameters)
+    work, ceilings = exchange_work(op, device)
+    parts = fit.form.parts(work, ceilings, fit.parameters)
     return Exchange(parts, fit, fit.is_outside(work))
 
 
@@ -87,6 +90,5 @@ def _faster(inside: Exchange, op: Op, device: Device, calibration: Calibration, 
 
 
 def _network_fit(op: Op, device: Device) -> OpFit:
-    """Return a ring over several nodes as a fit: nothing was measured there."""
-    assumed = load_calibration("datasheet").fit(op.kind, op.format)
-    return replace(assumed, parameters=ring_parameters(device, op.shape["world"] * op.shape.get("stride", 1)))
+    """Return the fit of the device's topology, which knows of several nodes: nothing was measured there."""
+    return calibration_for(device, "datasheet").fit(op.kind, op.format)

@@ -11,7 +11,7 @@ import numpy as np
 from calc.specs.device import Device
 from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
-from calc.timing.exchange import exchange, exchange_link_bytes_per_s
+from calc.timing.exchange import exchange, exchange_work
 from calc.timing.forms import Ceilings, Parts
 from calc.timing.overheads import Overheads, host_time_s
 from calc.timing.roofline import roofline_time_s
@@ -283,8 +283,7 @@ def work_of(op: Op, device: Device) -> tuple[dict, Ceilings]:
     A collective's first ceiling is the link that the topology offers. [byte/s]
     """
     if op.is_collective:
-        link = exchange_link_bytes_per_s(op, device)
-        return {**op.shape, "comm_bytes": op.comm_bytes}, Ceilings(link, device.bandwidth_bytes_per_s, 1)
+        return exchange_work(op, device)
     processors = device.processors.value if device.processors else ASSUMED_PROCESSORS
     peak, bandwidth = device.peak_flops_per_s(op.dtype), device.bandwidth_bytes_per_s
     return {**op.shape, "flops": op.flops, "bytes": op.bytes}, Ceilings(peak, bandwidth, processors)

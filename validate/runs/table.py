@@ -120,7 +120,8 @@ def version_of(run: Run) -> str | None:
     Examples
     --------
     >>> import dataclasses
-    >>> run = Run(0, *"a b vllm x static d".split(), 1, 1, 1, 1, 1, *"m bf16 bf16".split(), 1, 1, 1, "ttft_s", 1.0)
+    >>> names, sizes = "a b vllm x static d".split(), (1, 1, 1, 1, 1)
+    >>> run = Run(0, *names, *sizes, "m", "bf16", "bf16", 1, 1, 1, "ttft_s", 1.0)
     >>> version_of(dataclasses.replace(run, engine_version="vLLM 0.10.0 ROCm 6.4.1"))
     '0.10.0'
     >>> version_of(dataclasses.replace(run, engine_version="2024 (paper)"))

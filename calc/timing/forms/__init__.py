@@ -7,6 +7,7 @@ from calc.timing.forms.decode import DECODE
 from calc.timing.forms.dispatch import DISPATCH
 from calc.timing.forms.gemm import GEMM
 from calc.timing.forms.linear import LINEAR
+from calc.timing.forms.link import LINK
 from calc.timing.forms.mla import DECODE_MLA, PREFILL_MLA
 from calc.timing.forms.moe import MOE
 from calc.timing.forms.prefill import ENCODER, PREFILL
@@ -20,7 +21,7 @@ FORMS: dict[str, Form] = {
     each.name: each
     for each in (
         ROOFLINE, RING, GEMM, PREFILL, DECODE, ENCODER, PREFILL_MLA, DECODE_MLA, LINEAR, MOE,
-        COLLECTIVE, CUSTOM_ALLREDUCE, DISPATCH,
+        COLLECTIVE, CUSTOM_ALLREDUCE, DISPATCH, LINK,
     )
 }  # fmt: skip
 
