@@ -195,6 +195,7 @@ class HostRows(_Strict):
     step_s: float = Field(ge=0, le=1)
     sequence_s: float = Field(ge=0, le=0.1)
     layer_s: float = Field(ge=0, le=0.1)
+    exchange_s: float = Field(ge=0, le=0.1)
     request_s: float = Field(ge=0, le=10)
     prompt_waits: float = Field(ge=0, le=20)
     decode_waits: float = Field(ge=0, le=200)
@@ -222,6 +223,9 @@ class OverheadProfile(_Strict):
         Literal["gemm", "moe", "prefill_attention", "decode_attention", "elementwise", "collective", "other"],
         float,
     ] = Field({}, description="factors on the time of kernels")
+    reach: dict[Literal["prefill_attention", "decode_attention", "gemm", "moe"], float] = Field(
+        {}, description="share of the roofline that the engine's own kernels reach at least"
+    )
     errors: dict[Literal["tpot_s", "ttft_s"], RunErrorRow] = {}
     note: str = ""
 

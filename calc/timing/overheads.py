@@ -15,6 +15,7 @@ from calc.specs.device import Device
 from calc.specs.engine import covers
 from calc.specs.errors import SpecError
 from calc.specs.facts import Fact, sources_from, spec_files
+from calc.specs.numeric import maximum, minimum, where
 from calc.specs.strict_yaml import read_yaml
 
 #: kind of op -> kernel group that an engine has one factor for
@@ -38,11 +39,17 @@ HOST = {
     "step_s": ("s", "host time of a step that the device waits for"),
     "sequence_s": ("s", "host time per sequence in a step"),
     "layer_s": ("s", "gaps between kernels, per layer of a step"),
+    "exchange_s": ("s", "wait for the slowest device, per exchange in a step"),
     "request_s": ("s", "host time of a request before its prefill"),
     "prompt_waits": ("count", "prompts of its own length that a new request waits for"),
     "decode_waits": ("count", "decode steps between arrival and the first token that is seen"),
     "burst": ("ratio", "share of the prompts in flight that a new request waits for"),
 }
+
+
+def kernel_group(kind: str, is_collective: bool = False) -> str:
+    """Return the kernel group of a kind of op."""
+    return COLLECTIVE if is_collective else KERNEL_GROUPS.get(kind, OTHER)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Overheads:
     """Overheads of one engine in a range of versions on devices of some makers.
 
     ``host`` maps the names of ``HOST`` to Facts, ``kernels`` the groups of ``GROUPS`` to
-    factors on the time of their kernels (1 where not named). ``errors`` maps metrics to how far
+    factors on the time of their kernels (1 where not named), ``reach`` groups to the share of
+    the roofline that the engine's own kernels reach at least. ``errors`` maps metrics to how far
     measured runs were off when their device or model took no part in the fit.
     """
 
@@ -69,6 +77,7 @@ class Overheads:
     versions: str
     host: Mapping[str, Fact]
     kernels: Mapping[str, float]
+    reach: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, RunError] = field(default_factory=dict)
     kind: str = "assumed"
     note: str = ""
@@ -81,8 +90,7 @@ class Overheads:
         >>> load_overheads("vllm").factor("no such kind")
         1.0
         """
-        group = COLLECTIVE if is_collective else KERNEL_GROUPS.get(kind, OTHER)
-        return self.kernels.get(group, 1.0)
+        return self.kernels.get(kernel_group(kind, is_collective), 1.0)
 
     def __getattr__(self, name: str) -> float:
         host = self.__dict__.get("host", {})
@@ -91,15 +99,44 @@ class Overheads:
         return host[name].value
 
 
-def host_time_s(step_s, sequence_s, layer_s, n_sequences, n_layers):
-    """Host time of one step that the device waits for. [s]
+def own_kernels_s(table_s, fixed_s, least_s, reach):
+    """Time of kernels that reach at least a share of the roofline, else what tables say. [s]
+
+    Parameters
+    ----------
+    table_s : number or array
+        Time by the calibration, with the engine's factor. [s]
+    fixed_s, least_s : number or array
+        Fixed costs in it, and the least time that the datasheet allows. [s]
+    reach : number or array
+        Share of the roofline; 0 where the engine has no kernels of its own. [1]
 
     Examples
     --------
-    >>> print(f"{1e3 * host_time_s(5e-4, 4e-6, 1e-6, 64, 80):.3f} ms")
-    0.836 ms
+    >>> own_kernels_s(2e-3, 1e-5, 8e-4, 0.8), own_kernels_s(2e-3, 1e-5, 8e-4, 0.0)
+    (0.00101, 0.002)
     """
-    return step_s + sequence_s * n_sequences + layer_s * n_layers
+    own = fixed_s + least_s / maximum(reach, 1e-12)
+    return where(reach > 0, minimum(table_s, own), table_s)
+
+
+def host_time_s(overheads, n_sequences, n_layers, n_exchanges):
+    """Time of one step that is spent on no kernel. [s]
+
+    Parameters
+    ----------
+    overheads : Overheads
+        Or anything with ``step_s``, ``sequence_s``, ``layer_s`` and ``exchange_s``.
+    n_sequences, n_layers, n_exchanges : number or array
+        Sequences in the step, layers they pass, and exchanges between devices.
+
+    Examples
+    --------
+    >>> print(f"{1e3 * host_time_s(load_overheads('vllm'), 64, 80, 0):.1f} ms")
+    0.9 ms
+    """
+    each = overheads.sequence_s * n_sequences + overheads.layer_s * n_layers
+    return overheads.step_s + each + overheads.exchange_s * n_exchanges
 
 
 @cache
@@ -149,7 +186,8 @@ def _overheads(engine: str, row: Mapping, sources) -> Overheads:
         for name, (unit, _) in HOST.items()
     }
     errors = {metric: RunError(**error) for metric, error in row.get("errors", {}).items()}
-    return Overheads(engine, row["versions"], host, dict(row.get("kernels", {})), errors, kind, note)
+    kernels, reach = (dict(row.get(name, {})) for name in ("kernels", "reach"))
+    return Overheads(engine, row["versions"], host, kernels, reach, errors, kind, note)
 
 
 @cache

@@ -13,7 +13,7 @@ from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
 from calc.timing.exchange import exchange, exchange_work
 from calc.timing.forms import Ceilings, Parts
-from calc.timing.overheads import Overheads, host_time_s
+from calc.timing.overheads import Overheads, host_time_s, kernel_group, own_kernels_s
 from calc.timing.roofline import roofline_time_s
 from calc.work.op import Op
 
@@ -228,8 +228,14 @@ def step_time(
         Sequences in the step, and layers they pass.
     """
     rows = tuple(timed_op(op, device, calibration, cold=True, overheads=overheads) for op in ops)
-    host = host_time_s(overheads.step_s, overheads.sequence_s, overheads.layer_s, n_sequences, n_layers)
+    exchanges = sum(row.op.count * np.not_equal(row.seconds, 0) for row in rows if is_exchange(row))
+    host = host_time_s(overheads, n_sequences, n_layers, exchanges)
     return Duration((*rows, TimedOp("engine overhead", host, fixed_s=host)))
+
+
+def is_exchange(row: TimedOp) -> bool:
+    """Whether a row is an exchange between several devices."""
+    return row.op is not None and row.op.is_collective and bool(np.any(row.seconds))
 
 
 def timed_op(
@@ -257,7 +263,10 @@ def timed_op(
     outside = fit.is_outside(work)
     moved = work["bytes"]
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s)
-    each, count = maximum(parts.seconds, least), op.count * (moved > 0)
+    seconds = parts.seconds
+    if overheads and (reach := overheads.reach.get(kernel_group(op.kind), 0.0)):
+        seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)
+    each, count = maximum(seconds, least), op.count * (moved > 0)
     return TimedOp(
         name=op.name,
         seconds=count * each,

@@ -9,8 +9,17 @@ import calc
 from calc.serving.batching import Service, loop_service, static_service
 from calc.serving.steps import Steps
 from calc.specs.facts import Fact
-from calc.timing.overheads import COLLECTIVE, GROUPS, HOST, KERNEL_GROUPS, OTHER, Overheads, host_time_s
-from calc.timing.step_time import Duration, TimedOp
+from calc.timing.overheads import (
+    COLLECTIVE,
+    GROUPS,
+    HOST,
+    KERNEL_GROUPS,
+    OTHER,
+    Overheads,
+    host_time_s,
+    own_kernels_s,
+)
+from calc.timing.step_time import Duration, TimedOp, is_exchange, roofline_point
 from validate.runs.scenario import Scenario, scenario_of
 from validate.runs.table import Run
 
@@ -21,7 +30,9 @@ NAMES = (*HOST, *GROUPS)
 def overheads_from(engine: str, values: dict[str, float]) -> Overheads:
     """Return overheads of given numbers, by the names of ``NAMES``; what is not named has no effect."""
     host = {name: Fact(values.get(name, 0.0), unit, "assumed") for name, (unit, _) in HOST.items()}
-    return Overheads(engine, "any", host, {name: values[name] for name in GROUPS if name in values})
+    kernels = {name: values[name] for name in GROUPS if name in values}
+    reach = {name: values[f"reach.{name}"] for name in GROUPS if f"reach.{name}" in values}
+    return Overheads(engine, "any", host, kernels, reach)
 
 
 class _Recorder(Steps):
@@ -29,12 +40,19 @@ class _Recorder(Steps):
 
     def time(self, *groups) -> Duration:
         duration = super().time(*groups)
-        seconds = dict.fromkeys(GROUPS, 0.0)
+        seconds, fixed, least = (dict.fromkeys(GROUPS, 0.0) for _ in range(3))
+        exchanges = sum(float(row.op.count) for row in duration.rows if is_exchange(row))
         for row in duration.rows:
             if row.op is not None:
-                seconds[group_of(row)] += float(row.seconds)
+                group = group_of(row)
+                seconds[group] += float(row.seconds)
+                fixed[group] += float(row.fixed_s)
+                least[group] += (
+                    float(row.seconds * roofline_point(row, self.device).share) if row.has_work else 0.0
+                )
         sequences = float(sum(group.logit_rows for group in groups))
-        self.__dict__.setdefault("calls", []).append(([seconds[name] for name in GROUPS], sequences))
+        rows = [[each[name] for name in GROUPS] for each in (seconds, fixed, least)]
+        self.__dict__.setdefault("calls", []).append((rows, sequences, exchanges))
         return duration
 
 
@@ -97,8 +115,10 @@ class Batch:
             ]
         )
         self._layers = np.array([each.model.n_layers for each in steps])
-        self._seconds = np.array([[call[0] for call in member.calls] for member in self.members])
+        calls = np.array([[call[0] for call in member.calls] for member in self.members])
+        self._seconds = calls.transpose(1, 2, 0, 3)  # call, kind of time, run, group
         self._sequences = np.array([[call[1] for call in member.calls] for member in self.members])
+        self._exchanges = np.array([[call[2] for call in member.calls] for member in self.members])
         self._call = 0
 
     def token_budget(self, prompt_tokens):
@@ -107,12 +127,15 @@ class Batch:
 
     def time(self, *groups) -> Duration:
         """Return the recorded step that is next in line, with the overheads at hand."""
-        seconds, sequences = self._seconds[:, self._call], self._sequences[:, self._call]
+        (seconds, fixed, least), exchanges = self._seconds[self._call], self._exchanges[:, self._call]
+        sequences = self._sequences[:, self._call]
         self._call += 1
-        factors = np.array([self.overheads.kernels.get(name, 1.0) for name in GROUPS])
         o = self.overheads
-        host = host_time_s(o.step_s, o.sequence_s, o.layer_s, sequences, self._layers)
-        return Duration((TimedOp("kernels", seconds @ factors), TimedOp("engine overhead", host)))
+        factors = np.array([o.kernels.get(name, 1.0) for name in GROUPS])
+        reach = np.array([o.reach.get(name, 0.0) for name in GROUPS])
+        kernels = own_kernels_s(factors * seconds, fixed, least, reach).sum(axis=1)
+        host = host_time_s(o, sequences, self._layers, exchanges)
+        return Duration((TimedOp("kernels", kernels), TimedOp("engine overhead", host)))
 
     def service(self, overheads: Overheads) -> Service:
         """Return the service of all runs under some overheads."""
