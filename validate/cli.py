@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("run the kernels of a model on this machine", None),
     "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),
     "defaults": ("fit general efficiencies to all measured kernels together", "validate.defaults"),
+    "overheads": ("fit what engines add to their kernels to measured runs", "validate.overheads"),
     "accuracy": ("write docs/accuracy.md from calibrations and measured kernels", "validate.accuracy"),
     "report": ("describe a calibration in words", None),
     "compare": ("compare two calibrations", None),

@@ -11,6 +11,7 @@ from calc.timing.forms import FORMS, Form
 from calc.timing.step_time import work_of
 from validate.fitting import error_row, fitted, left_out
 from validate.points.table import DEVICES, KINDS, Points, point_sets, read_table
+from validate.yaml_text import flow
 
 #: op kind -> form it is fitted with
 FORM_OF = {
@@ -136,26 +137,10 @@ def op_lines(row: dict) -> list[str]:
     return [
         f"      form: {row['form']}",
         f'      kernel: "{row["kernel"]}"',
-        f"      parameters: {_flow(row['parameters'])}",
-        f"      error: {_flow(row['error'])}",
-        f"      range: {_flow({name: list(ends) for name, ends in row['range'].items()})}",
+        f"      parameters: {flow(row['parameters'])}",
+        f"      error: {flow(row['error'])}",
+        f"      range: {flow({name: list(ends) for name, ends in row['range'].items()})}",
     ]
-
-
-def _flow(values: dict) -> str:
-    return "{" + ", ".join(f"{name}: {_number(value)}" for name, value in values.items()) + "}"
-
-
-def _number(value) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_number(each) for each in value) + "]"
-    if isinstance(value, int) or value == int(value):
-        return f"{int(value)}" if isinstance(value, int) else f"{value:.1f}"
-    text = f"{value:.4g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+03d}"
-    return text
 
 
 __all__ = ["FORM_OF", "KINDS", "add_arguments", "calibration_text", "fit_points", "run"]

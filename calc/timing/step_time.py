@@ -3,7 +3,7 @@
 The only place where a calibration meets the work.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,8 @@ ASSUMED_PROCESSORS = 100
 #: assumed spread of an engine's host time and of waits, which no table of kernels speaks for:
 #: 80 % within a factor of 1.5
 HOST_SIGMA = 0.32
+#: (kind, format) -> format and dtype that engines run it in where the device has such kernels
+PREFERRED = {("moe", "mxfp4"): ("mxfp4-mxfp8", "fp8")}
 #: what can limit a step, in the words shown to people
 BOUNDS = ("memory bandwidth", "compute", "interconnect", "overhead")
 
@@ -254,6 +256,7 @@ def timed_op(
     without work takes no time.
     """
     factor = overheads.factor(op.kind, op.is_collective) if overheads else 1.0
+    op = _as_engines_run(op, calibration) if overheads else op
     if op.is_collective:
         return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
     fit = calibration.fit(op.kind, op.format)
@@ -278,6 +281,12 @@ def timed_op(
         outside=outside,
         calls=count,
     )
+
+
+def _as_engines_run(op: Op, calibration: Calibration) -> Op:
+    """Return an op in the format that engines prefer for it, where that was measured."""
+    fmt, dtype = PREFERRED.get((op.kind, op.format), ("", ""))
+    return replace(op, format=fmt, dtype=dtype) if fmt in calibration.ops.get(op.kind, {}) else op
 
 
 def _timed_exchange(op: Op, device: Device, calibration: Calibration, engine: str, factor) -> TimedOp:

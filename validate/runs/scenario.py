@@ -51,6 +51,7 @@ def scenario_of(run: Run) -> Scenario:
         weight_dtype=run.weight_dtype or None,
         kv_dtype=run.kv_dtype or _default_cache(run),
         max_sequences=run.concurrency,
+        memory_utilization=_utilization(run),
     )
     return Scenario(model, device_named(run.device), deployment, _workload(run))
 
@@ -78,6 +79,12 @@ def counted_once(run: Run) -> Run:
 def _default_cache(run: Run) -> str | None:
     """Format of the cache that an engine chooses for these weights; None is the model's own."""
     return "fp8" if run.engine == "tensorrt-llm" and run.weight_dtype in _FP8_CACHE else None
+
+
+def _utilization(run: Run) -> float | None:
+    """Share of memory that a run's notes give the cache; None is the engine's default."""
+    found = re.search(r"kv frac ~(0\.\d+)", run.notes)
+    return float(found[1]) if found else None
 
 
 def _workload(run: Run) -> calc.Workload:

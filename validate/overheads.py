@@ -1,0 +1,127 @@
+"""``python -m validate overheads``: what engines add to their kernels, fitted on measured runs."""
+
+import argparse
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import calc
+from calc.specs.engine import covers
+from calc.specs.facts import spec_files
+from calc.specs.strict_yaml import read_yaml
+from validate.runs.fit import profile_of, split
+from validate.runs.recorded import Recorded, recorded
+from validate.runs.scenario import scenario_of
+from validate.runs.table import Run, read_runs, version_of
+from validate.yaml_text import flow
+
+#: fewer runs than this leave too little to fit
+LEAST_RUNS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("rows", metavar="ROWS", nargs="+", help="tables of measured runs (.csv)")
+    parser.add_argument("--out", default="calibrations/overheads", metavar="FOLDER", help="where files go")
+    parser.add_argument("--engine", action="append", help="fit this engine only (may be given again)")
+    parser.add_argument("--title", default="measured end-to-end runs", help="title of the source")
+    parser.add_argument("--url", default="", help="address of the source")
+    parser.add_argument("--date", default=None, help="date of the source (default today)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit every profile of every engine that the tables hold runs of, and write its file."""
+    runs = [each for path in args.rows for each in read_runs(path)]
+    engines = [
+        name for name in dict.fromkeys(each.engine for each in runs) if not args.engine or name in args.engine
+    ]
+    written = 0
+    for engine in engines:
+        profiles = _profiles(engine, [each for each in runs if each.engine == engine])
+        path = Path(args.out) / f"{engine}.yaml"
+        path.write_text(overheads_text(engine, profiles, args.title, args.url, args.date), encoding="utf-8")
+        print(f"wrote {path}", flush=True)
+        written += 1
+    return 0 if written else 2
+
+
+def _profiles(engine: str, runs: list[Run]) -> list[dict]:
+    """Return the profiles of an engine's file, refitted where there are enough runs of them."""
+    rows = [dict(row) for row in read_yaml(spec_files("calibrations", "overheads")[engine])["profiles"]]
+    members: list[list[Recorded]] = [[] for _ in rows]
+    for each in runs:
+        try:
+            members[profile_index(rows, version_of(each), scenario_of(each).device.vendor)].append(
+                recorded(each)
+            )
+        except calc.SpecError as error:
+            print(f"left aside: {each.id}: {' '.join(str(error).split())}", flush=True)
+    return [_refitted(engine, row, part) for row, part in zip(rows, members, strict=True)]
+
+
+def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
+    """Return which profile speaks for a version on devices of a maker."""
+    fitting = [i for i, row in enumerate(rows) if covers(row["versions"], version)]
+    return next((i for i in fitting if vendor in rows[i].get("vendors", ())), fitting[0])
+
+
+def _refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
+    if len(members) < LEAST_RUNS:
+        return row
+    profile, _ = profile_of(members)
+    host, kernels, reach = split(profile["values"])
+    for metric, error in profile["errors"].items():
+        print(
+            f"{engine:15s} {row['versions']:12s} {'/'.join(row.get('vendors', [])):8s} {metric:7s} "
+            f"n {error['n']:4d}  left out: median {error['median_pct']:5.1f} %  p90 {error['p90_pct']:5.1f} %",
+            flush=True,
+        )
+    groups = ", ".join(dict.fromkeys(member.run.group for member in members))
+    fresh = {
+        "kind": "measured",
+        "host": host,
+        "kernels": kernels,
+        "reach": reach,
+        "errors": profile["errors"],
+    }
+    return {**row, **fresh, "note": f"{len(members)} rows: {groups}"}
+
+
+def overheads_text(engine: str, profiles: list[dict], title: str, url: str, seen: str | None = None) -> str:
+    """Return the YAML of an engine's overheads."""
+    seen = seen or date.today().isoformat()
+    lines = [
+        f"id: {engine}",
+        f'date: "{seen}"',
+        'note: "Written by python -m validate overheads where kind is measured; errors are of devices and'
+        ' models left out of the fit"',
+        "sources:",
+        "  runs:",
+        f'    title: "{title}"',
+        f'    url: "{url}"',
+        f'    date: "{seen}"',
+        "# the first profile that covers a version, of the device's maker if there is one",
+        "profiles:",
+    ]
+    for row in profiles:
+        lines += _profile_lines(row)
+    return "\n".join(lines) + "\n"
+
+
+def _profile_lines(row: dict) -> list[str]:
+    lines = [
+        f'  - versions: "{row["versions"]}"',
+        f"    vendors: [{', '.join(row.get('vendors', []))}]",
+        f"    kind: {row['kind']}",
+        f"    host: {flow(row['host'])}",
+    ]
+    lines += [f"    {name}: {flow(row[name])}" for name in ("kernels", "reach") if row.get(name)]
+    if row.get("errors"):
+        lines.append("    errors:")
+        lines += [f"      {metric}: {flow(error)}" for metric, error in row["errors"].items()]
+    if row.get("note"):
+        lines.append(f'    note: "{row["note"]}"')
+    return lines
+
+
+__all__ = ["add_arguments", "overheads_text", "profile_index", "run"]

@@ -1,0 +1,160 @@
+"""Fitting an engine's overheads to measured runs, with devices and models left out to see the error."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calc.timing.overheads import GROUPS, HOST, Overheads
+from validate.runs.recorded import Recorded, Runs, overheads_from, recorded
+from validate.runs.table import Run
+
+_ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typing errors, other machines
+_FACTOR_SPREAD = 0.25  # kernel factors are believed to lie within this of 1, in logarithms
+_HOST_SPREAD = 3.0  # host numbers may be a factor of twenty off their start
+
+
+@dataclass(frozen=True)
+class Free:
+    """One fitted number: where the fit starts and its bounds."""
+
+    start: float
+    low: float
+    high: float
+    spread: float
+
+
+FREE = {
+    "step_s": Free(1e-3, 2e-5, 5e-2, _HOST_SPREAD),
+    "sequence_s": Free(5e-6, 1e-8, 2e-3, _HOST_SPREAD),
+    "layer_s": Free(3e-6, 1e-8, 1e-3, _HOST_SPREAD),
+    "exchange_s": Free(2e-6, 1e-8, 5e-4, _HOST_SPREAD),
+    "request_s": Free(5e-3, 1e-4, 0.5, _HOST_SPREAD),
+    "prompt_waits": Free(0.7, 1e-2, 5.0, _HOST_SPREAD),
+    "decode_waits": Free(2.0, 1e-2, 60.0, _HOST_SPREAD),
+    "burst": Free(0.05, 1e-3, 0.9, _HOST_SPREAD),
+    "reach.decode_attention": Free(0.85, 0.2, 0.95, _FACTOR_SPREAD),
+    **{name: Free(1.0, 0.4, 4.0, _FACTOR_SPREAD) for name in GROUPS if name != "other"},
+}
+#: metrics of rows whose error is one of the time to first token; the others are of decoding
+FIRST_TOKEN = ("ttft_s", "prefill_tokens_per_s")
+RATES = ("output_tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s")
+
+
+def fitted(members: Sequence[Recorded]) -> dict[str, float]:
+    """Return the numbers with which predictions come closest to measured runs.
+
+    Every group of rows counts as much as its root of rows; what no run decides stays where
+    it started.
+    """
+    from scipy.optimize import least_squares
+
+    runs, free = Runs(members), list(FREE.values())
+    measured, weights = np.log(runs.measured), _weights(members)
+    start, low, high = (np.log([getattr(each, end) for each in free]) for end in ("start", "low", "high"))
+    spread = np.array([each.spread for each in free])
+
+    def residuals(z):
+        predicted = np.log(runs.predicted(overheads_of(members, named(z))))
+        misses = np.nan_to_num(predicted - measured, nan=5.0, posinf=5.0, neginf=-5.0) / _ROBUST
+        robust = np.sign(misses) * np.sqrt(np.log1p(misses**2))
+        return np.concatenate([weights * robust, (z - start) / spread])
+
+    first = np.clip(start, low + 1e-3, high - 1e-3)
+    return named(least_squares(residuals, first, bounds=(low, high), max_nfev=60).x)
+
+
+def named(z) -> dict[str, float]:
+    """Return fitted numbers by name, from their logarithms."""
+    return {name: float(value) for name, value in zip(FREE, np.exp(z), strict=True)}
+
+
+def overheads_of(members: Sequence[Recorded], values: dict[str, float]) -> Overheads:
+    """Return overheads of fitted numbers for the engine of some runs."""
+    return overheads_from(members[0].run.engine, values)
+
+
+def _weights(members: Sequence[Recorded]) -> np.ndarray:
+    groups = [(member.run.group, member.run.metric) for member in members]
+    counts = {group: groups.count(group) for group in set(groups)}
+    weights = np.array([counts[group] ** -0.25 for group in groups])
+    return weights * np.sqrt(len(weights) / (weights**2).sum())
+
+
+def left_out(members: Sequence[Recorded], by: str) -> np.ndarray:
+    """Return predictions of each run from fits that saw no run of its device (or its model).
+
+    Where all runs are of one device (or model), of fits that saw no run of its lengths.
+    """
+    keys = [getattr(member.run, by) for member in members]
+    if len(set(keys)) < 2:
+        keys = [f"{member.run.prompt_tokens}+{member.run.output_tokens}" for member in members]
+    predicted = np.full(len(members), np.nan)
+    for seen, held in _folds(keys):
+        if seen.size:
+            values = fitted([members[i] for i in seen])
+            part = [members[i] for i in held]
+            predicted[held] = Runs(part).predicted(overheads_of(part, values))
+    return predicted
+
+
+def _folds(keys: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    names = np.array(keys)
+    for name in dict.fromkeys(keys):
+        yield np.flatnonzero(names != name), np.flatnonzero(names == name)
+
+
+def time_ratio(members: Sequence[Recorded], predicted: np.ndarray) -> np.ndarray:
+    """Return measured over predicted time of each run; rates count inverted."""
+    ratio = np.array([member.run.value for member in members]) / predicted
+    return np.where([member.run.metric in RATES for member in members], 1 / ratio, ratio)
+
+
+def run_error(ratios: np.ndarray) -> dict[str, float]:
+    """Return the error record of measured over predicted times."""
+    ratios = ratios[np.isfinite(ratios)]
+    absolute = np.abs(1 / ratios - 1)
+    return {
+        "n": int(ratios.size),
+        "median_pct": 100 * float(np.median(absolute)),
+        "p90_pct": 100 * float(np.quantile(absolute, 0.9)),
+        "low": float(min(1.0, np.quantile(ratios, 0.1))),
+        "high": float(max(1.0, np.quantile(ratios, 0.9))),
+    }
+
+
+def fit_profile(runs: Sequence[Run], engine: str = "") -> dict:
+    """Return a profile's numbers and errors, fitted on runs of one engine.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Those that cannot be answered are left aside.
+    engine : str
+        Keep runs of this engine only; all where empty.
+    """
+    members = [recorded(run) for run in runs if engine in ("", run.engine)]
+    return profile_of(members)[0]
+
+
+def profile_of(members: Sequence[Recorded]) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return a profile's numbers and errors, and the left-out predictions by device and by model."""
+    values = fitted(members)
+    outside = {by: left_out(members, by) for by in ("device", "model")}
+    return {"values": values, "errors": _errors(members, outside), "n": len(members)}, outside
+
+
+def _errors(members: Sequence[Recorded], outside: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Errors of both time metrics over both ways of leaving out."""
+    first = np.array([member.run.metric in FIRST_TOKEN for member in members])
+    ratios = np.stack([time_ratio(members, predicted) for predicted in outside.values()])
+    rows = {"tpot_s": ratios[:, ~first].ravel(), "ttft_s": ratios[:, first].ravel()}
+    return {metric: run_error(values) for metric, values in rows.items() if np.isfinite(values).any()}
+
+
+def split(values: dict[str, float]) -> tuple[dict, dict, dict]:
+    """Return fitted numbers as host numbers, kernel factors and reach."""
+    host = {name: values[name] for name in HOST}
+    kernels = {name: values[name] for name in GROUPS if name in values}
+    reach = {name.removeprefix("reach."): x for name, x in values.items() if name.startswith("reach.")}
+    return host, kernels, reach
