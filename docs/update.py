@@ -55,7 +55,7 @@ def calibration_table() -> str:
 def _evidence(calibration, fits) -> str:
     if calibration.device:
         return "measured"
-    notes = dict.fromkeys(f"{fit.note} ({fit.kind})" for fit in fits if fit.note)
+    notes = dict.fromkeys(note for fit in fits for note in fit.note.split("; ") if note)
     return "; ".join(notes).replace("|", "/") or calibration.note
 
 

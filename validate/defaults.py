@@ -81,7 +81,9 @@ def _part(points: Points):
 def _joined(parts):
     names = set.intersection(*(set(work) for _, work, _, _ in parts))
     work = {name: np.concatenate([part[1][name] for part in parts]) for name in names}
-    ceilings = Ceilings(*(np.concatenate(limits) for limits in zip(*(part[2] for part in parts), strict=True)))
+    ceilings = Ceilings(
+        *(np.concatenate(limits) for limits in zip(*(part[2] for part in parts), strict=True))
+    )
     systems = np.concatenate([np.full(len(part[3]), part[0]) for part in parts])
     return work, ceilings, np.concatenate([part[3] for part in parts]), systems
 

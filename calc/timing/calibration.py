@@ -276,7 +276,9 @@ def _adjustment_from(path: Path, row: Mapping, sources: Mapping, ops: Mapping) -
     if unknown := [name for name in cited if name not in sources]:
         raise unknown_name(f"source in {where}", unknown[0], sources)
     if row["kind"] == "measured" and not cited:
-        raise SpecError(f"{where}: source: none is not allowed for measured; allowed are {', '.join(sources)}")
+        raise SpecError(
+            f"{where}: source: none is not allowed for measured; allowed are {', '.join(sources)}"
+        )
     empty = {"ops": [], "formats": [], "devices": [], "set": {}, "scale": {}}
     result = {**empty, **row, "sources": tuple(sources[name] for name in cited)}
     if not any(True for _ in _touched(ops, result)):
@@ -322,7 +324,7 @@ def _adjusted_fit(fit: OpFit, row: Mapping) -> OpFit:
         measured, trust = fit.measured - set(new), max(fit.trust, "datasheet", key=TRUST.index)
     return replace(
         fit, parameters={**fit.parameters, **new}, trust=trust, kind=row["kind"], measured=measured,
-        note="; ".join(note for note in (fit.note, row["note"]) if note),
+        note="; ".join(note for note in (fit.note, f"{row['note']} ({row['kind']})") if note),
         sources=(*row["sources"], *fit.sources),
     )  # fmt: skip
 

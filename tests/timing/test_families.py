@@ -164,7 +164,13 @@ def changed(tmp_path, **fields):
 
 
 def test_an_adjustment_changes_what_it_names_and_stays_within_bounds(tmp_path):
-    row = {"ops": ["gemm"], "formats": ["bf16"], "scale": {"e_compute": 9.0}, "kind": "assumed", "note": "fast"}
+    row = {
+        "ops": ["gemm"],
+        "formats": ["bf16"],
+        "scale": {"e_compute": 9.0},
+        "kind": "assumed",
+        "note": "fast",
+    }
     base, new = load_calibration("family-hopper"), load_calibration(changed(tmp_path, adjust=[row]))
     assert new.fit("gemm", "bf16").parameters["e_compute"] == 1.0
     assert new.fit("gemm", "bf16").trust == "datasheet"
