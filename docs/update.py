@@ -1,7 +1,8 @@
 """Refresh the terminal sessions in README.md and docs/*.md: every figure there is real output.
 
 ``python docs/update.py`` runs each ``$ command`` of the ```console blocks and writes what it
-printed; ``--check`` changes nothing and exits with 1 when something is out of date.
+printed, and writes the table of docs/calibrations.md from the files in calibrations/devices;
+``--check`` changes nothing and exits with 1 when something is out of date.
 """
 
 import argparse
@@ -13,6 +14,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+KINDS = {
+    "gemm": "matrix products",
+    "prefill_attention": "prefill attention",
+    "decode_attention": "decode attention",
+    "moe": "experts",
+    "allreduce": "collectives",
+}
+TABLE = re.compile(r"(<!-- calibrations -->)(.*?)(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -22,8 +32,31 @@ def pages() -> list[Path]:
 
 
 def refreshed(text: str) -> str:
-    """Return a page with each session replayed."""
+    """Return a page with each session replayed and each table written anew."""
+    text = TABLE.sub(lambda match: f"{match[1]}\n{calibration_table()}{match[3]}", text)
     return BLOCK.sub(lambda match: f"```console\n{_session(match[1])}```", text)
+
+
+def calibration_table() -> str:
+    """Return the table of devices with the calibration, the labels and the evidence used for each."""
+    import calc
+    from calc.timing.calibration import calibration_for
+
+    lines = ["| device | calibration | " + " | ".join(KINDS.values()) + " | evidence |"]
+    lines.append("|---" * (len(KINDS) + 3) + "|")
+    for name in calc.device_ids():
+        calibration = calibration_for(calc.load_device(name))
+        fits = [calibration.fit(kind, "bf16") for kind in KINDS]
+        labels = " | ".join(fit.trust for fit in fits)
+        lines.append(f"| {name} | {calibration.id} | {labels} | {_evidence(calibration, fits[:3])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _evidence(calibration, fits) -> str:
+    if calibration.device:
+        return "measured"
+    notes = dict.fromkeys(note for fit in fits for note in fit.note.split("; ") if note)
+    return "; ".join(notes).replace("|", "/") or calibration.note
 
 
 def _session(block: str) -> str:

@@ -6,9 +6,10 @@ from calc.estimate import Estimate
 from calc.explain import scenario
 from calc.explain.trace import Trace
 from calc.timing.calibration import OpFit
-from calc.timing.collectives import allreduce_time_s
+from calc.timing.collectives import exchange_time_s
+from calc.timing.forms.link import latency_s, share
 from calc.timing.roofline import op_time_s
-from calc.timing.step_time import Duration, TimedOp
+from calc.timing.step_time import Duration, TimedOp, work_of
 from calc.work.op import Op, Precision, gemm
 
 
@@ -73,20 +74,25 @@ def _origin(fit: OpFit) -> str:
 def _collective(t: Trace, e: Estimate, row: TimedOp):
     op, fit = row.op, row.fit
     world, calls = op.shape["world"], _calls(t, op)
-    if fit.form.name != "ring/1" or op.kind != "allreduce":
+    if fit.form.name != "link/1":
         return _formed(t, row, calls)
+    work, _ = work_of(op, e.device)
+    note = _origin(fit)
     ranks = t.given("w", "devices that take part", world, "count")
     payload = t.derived(
         "Q", f"bytes that one {op.name} call sums", op.comm_bytes, "byte", "from the list of operations"
     )
     link = scenario.link_bandwidth(t, e, world)
-    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", fit.parameters["fixed_s"], "s", _origin(fit))
+    fixed = t.derived("t_0", f"latency of a {op.kind} call", latency_s(work, fit.parameters), "s", note)
     reached = t.derived(
-        "e_link", "share of the link that a ring reaches", fit.parameters["e_link"], "ratio", _origin(fit)
+        "e_link", "share of the link that is reached", share(work, fit.parameters), "ratio", note
     )
+    rounds = t.given("r", "rounds of the ring", op.shape["rounds"], "count")
+    root = t.derived("c", "growth with the root of the payload", fit.parameters["per_root_s"], "s", note)
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
-        lambda calls, *call: calls * allreduce_time_s(*call), calls, payload, ranks, link, fixed, reached,
+        lambda calls, *call: calls * exchange_time_s(*call),
+        calls, payload, ranks, link, fixed, reached, rounds, root,
     )  # fmt: skip
 
 

@@ -289,7 +289,7 @@ class CalibrationFile(_Strict):
     based_on: str = Field("", description="id of the file whose parameters a family takes over")
     without: list[str] = Field([], description="formats that are not taken over")
     adjust: list[Adjustment] = []
-    widen: float = Field(1.0, ge=1, description="factor on the width of the interval")
+    widen: float = Field(1.0, ge=1, le=20, description="exponent on the ends of the interval")
     date: str = ""
     software: str = ""
     note: str = ""

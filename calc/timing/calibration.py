@@ -324,7 +324,7 @@ def _adjusted_fit(fit: OpFit, row: Mapping) -> OpFit:
         measured, trust = fit.measured - set(new), max(fit.trust, "datasheet", key=TRUST.index)
     return replace(
         fit, parameters={**fit.parameters, **new}, trust=trust, kind=row["kind"], measured=measured,
-        note="; ".join(note for note in (fit.note, row["note"]) if note),
+        note="; ".join(note for note in (fit.note, f"{row['note']} ({row['kind']})") if note),
         sources=(*row["sources"], *fit.sources),
     )  # fmt: skip
 

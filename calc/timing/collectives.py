@@ -58,6 +58,27 @@ def ring_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link, rounds)
     return where(world > 1, fixed_s + moved / (e_link * link_bytes_per_s), 0.0)
 
 
+def exchange_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link, rounds, per_root_s):
+    r"""Time of a collective with a term between latency and bandwidth.
+
+    .. math::  t = t_0 + r \frac{w - 1}{w} \frac{n}{e W_{link}} + c \sqrt{n}
+
+    Parameters
+    ----------
+    payload_bytes, world, link_bytes_per_s, fixed_s, e_link, rounds : number or array
+        As in ``ring_time_s``.
+    per_root_s : number or array
+        Growth :math:`c` with the root of the payload. [s/byte^0.5]
+
+    Examples
+    --------
+    >>> print(f"{1e6 * exchange_time_s(16 * 2**20, 8, 450e9, 7e-6, 0.8, 1, 4e-9):.0f} us")
+    64 us
+    """
+    before = fixed_s + per_root_s * payload_bytes**0.5
+    return ring_time_s(payload_bytes, world, link_bytes_per_s, before, e_link, rounds)
+
+
 def allreduce_time_s(payload_bytes, world, link_bytes_per_s, fixed_s, e_link):
     r"""Time to sum ``payload_bytes`` over ``world`` devices with a ring.
 

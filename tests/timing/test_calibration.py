@@ -23,7 +23,7 @@ def changed(tmp_path, change, name="datasheet"):
 def test_the_datasheet_defaults_say_that_they_are_no_measurement_of_the_device():
     base = load_calibration("datasheet")
     assert base.trust == "datasheet"
-    assert {fit.kind for fits in base.ops.values() for fit in fits.values()} == {"assumed"}
+    assert {fit.trust for fits in base.ops.values() for fit in fits.values()} == {"datasheet"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -66,7 +66,7 @@ def test_family_never_takes_the_devices_own_file():
 
 def test_a_form_of_another_version_is_refused(tmp_path):
     def newer(data):
-        data["ops"]["gemm"]["any"]["form"] = "roofline/2"
+        data["ops"]["embedding"]["any"]["form"] = "roofline/2"
 
     with pytest.raises(calc.SpecError, match="unknown form 'roofline/2'"):
         load_calibration(changed(tmp_path, newer))
@@ -74,10 +74,10 @@ def test_a_form_of_another_version_is_refused(tmp_path):
 
 def test_parameters_must_be_those_of_the_form_and_within_bounds(tmp_path):
     def missing(data):
-        del data["ops"]["gemm"]["any"]["parameters"]["e_memory"]
+        del data["ops"]["embedding"]["any"]["parameters"]["e_memory"]
 
     def impossible(data):
-        data["ops"]["gemm"]["any"]["parameters"]["e_compute"] = 1.2
+        data["ops"]["embedding"]["any"]["parameters"]["e_compute"] = 1.2
 
     with pytest.raises(calc.SpecError, match="differing: e_memory"):
         load_calibration(changed(tmp_path, missing))
@@ -87,8 +87,8 @@ def test_parameters_must_be_those_of_the_form_and_within_bounds(tmp_path):
 
 def test_a_file_of_ones_own_is_used_and_the_rest_comes_from_the_defaults(tmp_path):
     def faster(data):
-        data["ops"] = {"gemm": data["ops"]["gemm"]}
-        data["ops"]["gemm"]["any"]["parameters"]["e_memory"] = 1.0
+        fit = {"form": "roofline/1", "parameters": {"fixed_s": 1e-6, "e_compute": 1.0, "e_memory": 1.0}}
+        data["ops"], data["based_on"] = {"gemm": {"any": fit}}, ""
 
     own = changed(tmp_path, faster)
     slow, fast = (calc.estimate("llama-3.1-8b", "mi300x", calibration=name) for name in ("datasheet", own))

@@ -6,25 +6,29 @@ holds the link here: what one device sends, one direction. [byte/s]
 """
 
 from calc.specs.numeric import log2, where
-from calc.timing.collectives import moved_share
+from calc.timing.collectives import exchange_time_s
 from calc.timing.forms.base import Ceilings, Form, Parameter, Parts
 from calc.timing.forms.collective import share_of_link
 
 
-def parts(work, c: Ceilings, p) -> Parts:
-    """Return the time of one exchange; one device alone has nothing to exchange.
+def latency_s(work, p):
+    """Fixed cost of a call: ``hops`` between ``near`` devices, and ``far`` such groups. [s]"""
+    return p["fixed_s"] + p["hop_s"] * work["hops"] + p["far_s"] * log2(work["far"])
 
-    ``near`` devices share the link, in ``hops`` of latency, ``far`` such groups the tier above
-    (``calc.timing.collectives.tiers``).
-    """
-    world, payload, far = work["world"], work["comm_bytes"], work["far"]
-    fixed = p["fixed_s"] + p["hop_s"] * work["hops"] + p["far_s"] * log2(far)
+
+def share(work, p):
+    """Share that is reached of what link and network offer (``link_bytes_per_s``). [1]"""
     inside = share_of_link(work["near"], p["e_link"], p["at_4"], p["at_8"])
-    share = where(far > 1, p["e_far"], inside)
-    moved = work["rounds"] * moved_share(world) * payload
-    seconds = fixed + moved / (share * c.peak_flops_per_s) + p["per_root_s"] * payload**0.5
-    alone = world > 1
-    return Parts(where(alone, seconds, 0.0), where(alone, fixed, 0.0), 0.0, 0.0)
+    return where(work["far"] > 1, p["e_far"], inside)
+
+
+def parts(work, c: Ceilings, p) -> Parts:
+    """Return the time of one exchange; one device alone has nothing to exchange."""
+    world, fixed = work["world"], latency_s(work, p)
+    seconds = exchange_time_s(
+        work["comm_bytes"], world, c.peak_flops_per_s, fixed, share(work, p), work["rounds"], p["per_root_s"]
+    )
+    return Parts(seconds, where(world > 1, fixed, 0.0), 0.0, 0.0)
 
 
 LINK = Form(
