@@ -21,7 +21,7 @@ from calc.timing.calibration import Z80, Calibration, calibration_for
 from calc.timing.step_time import RooflinePoint, longest, roofline_point
 from calc.work.budget import Memory, memory_of
 from calc.work.op import Sequences
-from calc.work.sharding import check_tp
+from calc.work.sharding import check_cp, check_tp
 from calc.work.ways import Way, fit_sentence, single_changes
 
 #: metrics with a range, a breakdown and an explanation
@@ -218,6 +218,7 @@ def memory(
     """
     model, device, deployment, workload = _scenario(model, device, deployment, workload)
     check_tp(model, deployment.tp)
+    check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
     return memory_of(model, device, deployment, workload, engine)
 
@@ -310,6 +311,7 @@ def estimate(
     model, device, deployment, workload = _scenario(model, device, deployment, workload)
     _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
+    check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
