@@ -31,6 +31,12 @@ _STAND_INS = {
     "nvfp4": ("mxfp4", "fp8", "bf16"),
     "mxfp4": ("int4", "bf16"),
     "int4": ("mxfp4", "bf16"),
+    "kimi-delta-rule": ("gated-delta-rule",),
+    "lightning": ("gated-delta-rule",),
+    "mamba2": ("gated-delta-rule",),
+    "mamba1": ("gated-delta-rule",),
+    "causal-conv1d-fn-mamba2": ("causal-conv1d-fn",),
+    "causal-conv1d-update-mamba2": ("causal-conv1d-update",),
 }
 
 
@@ -94,12 +100,12 @@ class Calibration:
         if not formats:
             raise unknown_name(f"op kind in calibration {self.id}", kind, self.ops)
         for name in (fmt, *_SAME.get(fmt, ()), "any"):
-            if name in formats:
-                return formats[name]
+            if found := _named(formats, name):
+                return found
         for name in _STAND_INS.get(fmt, ()):
-            if name in formats:
-                return _at_most(formats[name], "family")
-        return next(iter(formats.values()))
+            if found := _named(formats, name):
+                return _at_most(found, "family")
+        return _at_most(next(iter(formats.values())), "family")
 
 
 def calibration_for(device: Device, name: "str | Calibration" = "default") -> Calibration:
@@ -136,6 +142,14 @@ def calibration_for(device: Device, name: "str | Calibration" = "default") -> Ca
     own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
     result = _over(family, base) if family else base
     return _over(own, result) if own else result
+
+
+def _named(formats: Mapping[str, OpFit], name: str) -> OpFit | None:
+    """Return the fit of a format, or of the kernel that has a rule's name in its own."""
+    if name in formats:
+        return formats[name]
+    carrying = (fit for key, fit in formats.items() if name.endswith("-rule") and name in key)
+    return next(carrying, None)
 
 
 def _borrowed(given: Calibration) -> Calibration:
