@@ -32,7 +32,7 @@ app: $(APP_STAMP)  ## install what is needed and open the dashboard
 test: $(TEST_STAMP) $(if $(filter 1 true yes,$(ORACLE)),$(ORACLE_STAMP)) lint  ## lint, then every test; pytest's own summary is the last line
 	@$(BIN)/python -m pytest
 
-oracle: $(ORACLE_STAMP)  ## parameters and caches, counted by transformers' own model code (installs torch)
+oracle: $(ORACLE_STAMP)  ## parameters, caches and flops, counted by transformers' own model code (installs torch)
 	@$(BIN)/python -m pytest tests/oracle
 
 lint: $(TEST_STAMP)  ## style, formatting, and the layers of the code

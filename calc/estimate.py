@@ -23,7 +23,7 @@ from calc.timing.overheads import Overheads, overheads_of
 from calc.timing.step_time import RooflinePoint, longest, roofline_point
 from calc.work.budget import Memory, memory_of
 from calc.work.op import Sequences
-from calc.work.sharding import check_tp
+from calc.work.sharding import check_cp, check_tp
 from calc.work.ways import Way, fit_sentence, single_changes
 
 #: metrics with a range, a breakdown and an explanation
@@ -240,6 +240,7 @@ def memory(
     """
     model, device, deployment, workload = _scenario(model, device, deployment, workload)
     check_tp(model, deployment.tp)
+    check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
     return memory_of(model, device, deployment, workload, engine)
 
@@ -331,6 +332,7 @@ def estimate(
     """
     model, device, deployment, workload = _scenario(model, device, deployment, workload)
     check_tp(model, deployment.tp)
+    check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)

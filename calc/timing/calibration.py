@@ -38,6 +38,12 @@ _STAND_INS = {
     "nvfp4": ("mxfp4", "fp8", "bf16"),
     "mxfp4": ("int4", "bf16"),
     "int4": ("mxfp4", "bf16"),
+    "kimi-delta-rule": ("gated-delta-rule",),
+    "lightning": ("gated-delta-rule",),
+    "mamba2": ("gated-delta-rule",),
+    "mamba1": ("gated-delta-rule",),
+    "causal-conv1d-fn-mamba2": ("causal-conv1d-fn",),
+    "causal-conv1d-update-mamba2": ("causal-conv1d-update",),
 }
 
 
@@ -106,12 +112,12 @@ class Calibration:
         if not formats:
             raise unknown_name(f"op kind in calibration {self.id}", kind, self.ops)
         for name in (fmt, *_SAME.get(fmt, ()), "any"):
-            if name in formats:
-                return formats[name]
+            if found := _named(formats, name):
+                return found
         for name in _STAND_INS.get(fmt, ()):
-            if name in formats:
-                return _at_most(formats[name], "family")
-        return next(iter(formats.values()))
+            if found := _named(formats, name):
+                return _at_most(found, "family")
+        return _at_most(next(iter(formats.values())), "family")
 
 
 def calibration_for(device: Device, name: "str | Calibration" = "default") -> Calibration:
@@ -154,6 +160,14 @@ def _with_links(base: Calibration, device: Device) -> Calibration:
     """Return the defaults with the collectives of the device's topology, where a file has them."""
     key = _by_file("link-", "links").get(device.link.topology)
     return replace(base, ops={**base.ops, **load_calibration(key).ops}) if key else base
+
+
+def _named(formats: Mapping[str, OpFit], name: str) -> OpFit | None:
+    """Return the fit of a format, or of the kernel that has a rule's name in its own."""
+    if name in formats:
+        return formats[name]
+    carrying = (fit for key, fit in formats.items() if name.endswith("-rule") and name in key)
+    return next(carrying, None)
 
 
 def _borrowed(given: Calibration) -> Calibration:

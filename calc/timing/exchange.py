@@ -1,14 +1,16 @@
 """Time of one exchange between devices: which kernels an engine uses, which links it goes over."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from calc.specs.device import Device
-from calc.specs.numeric import where
+from calc.specs.numeric import maximum, where
 from calc.timing.calibration import Calibration, OpFit, calibration_for
 from calc.timing.collectives import hop_bytes_per_s, is_all_to_all, link_bytes_per_s, near_devices, tiers
 from calc.timing.forms import Ceilings, Parts
+from calc.work.expert_load import expert_ranks
 from calc.work.op import Op
 
 #: payload up to which engines use their own all-reduce (the buffer of vLLM's custom all-reduce) [byte]
@@ -55,7 +57,7 @@ def exchange(op: Op, device: Device, calibration: Calibration, engine: str = "")
     beyond = op.shape["world"] * op.shape.get("stride", 1) > near_devices(device)
     if not np.any(beyond):
         return inside
-    outside = _fitted(op, device, calibration, _network_fit(op, device))
+    outside = _fitted(_merged_by_node(op, device), device, calibration, _network_fit(op, device))
     if np.all(beyond):
         return outside
     return replace_parts(inside, beyond, outside)._replace(outside=inside.outside | beyond)
@@ -87,6 +89,22 @@ def _faster(inside: Exchange, op: Op, device: Device, calibration: Calibration, 
     quicker = usable & (own.parts.seconds <= inside.parts.seconds)
     mixed = replace_parts(inside, quicker, own)
     return mixed._replace(fit=own.fit) if np.all(quicker) else mixed
+
+
+def _merged_by_node(op: Op, device: Device) -> Op:
+    """Return a dispatch whose rows for several devices of a node cross the network as one.
+
+    References
+    ----------
+    .. [1] DeepEP README: normal kernels send a token once to each node and forward it inside.
+    """
+    top_k = op.shape.get("top_k")
+    if top_k is None:
+        return op
+    world = op.shape["world"]
+    nodes = maximum(1.0, world / near_devices(device))
+    share = expert_ranks(top_k, nodes) / expert_ranks(top_k, world)
+    return replace(op, comm_bytes=op.comm_bytes * share)
 
 
 def _network_fit(op: Op, device: Device) -> OpFit:

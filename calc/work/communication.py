@@ -113,23 +113,24 @@ def expert_exchanges(
     return tuple([pair[side].times(count) for count, pair in used] for side in (0, 1))
 
 
-def _gathered(tokens, sizes: ExpertSizes, split: Split, precision: Precision) -> tuple[Op, Op]:
+def _gathered(tokens, sizes: ExpertSizes, split: Split, precision: Precision) -> list[Op]:
     elements = tokens * split.dp * sizes.d_model
     group = split.dp, precision, split.tp
-    return (
+    return [
         collective("allgather", "moe.gather_tokens", elements, *group),
         collective("reduce_scatter", "moe.scatter_results", elements, *group),
-    )
+    ]
 
 
-def _sent(tokens, sizes: ExpertSizes, split: Split, precision: Precision, decode: bool) -> tuple[Op, Op]:
+def _sent(tokens, sizes: ExpertSizes, split: Split, precision: Precision, decode: bool) -> list[Op]:
+    """Return dispatch and combine; ``shape["top_k"]`` tells kernels that merge rows for one node."""
     prefix = "deepep_ll_" if decode else ""
     visits = sizes.top_k if decode else expert_ranks(sizes.top_k, split.ep)
     out_bytes = FP8_ROW_BYTES if precision.math_dtype("expert") == "fp8" else precision.activation_bytes
     rows = tokens / split.tp, visits * split.expert_cut, sizes.d_model
     spread = sizes.n_experts, split.expert_devices
-    back_bytes = precision.activation_bytes
-    return (
-        expert_exchange(f"{prefix}dispatch", "moe.dispatch", *rows, out_bytes, *spread),
-        expert_exchange(f"{prefix}combine", "moe.combine", *rows, back_bytes, *spread),
-    )
+    ways = ("dispatch", out_bytes), ("combine", precision.activation_bytes)
+    ops = [
+        expert_exchange(f"{prefix}{way}", f"moe.{way}", *rows, row_bytes, *spread) for way, row_bytes in ways
+    ]
+    return ops if decode else [replace(op, shape={**op.shape, "top_k": sizes.top_k}) for op in ops]

@@ -129,7 +129,7 @@ class CompressedAttention:
             gemm("attention.qkv_a_proj", "attention", tokens, down, self.d_model, precision),
             elementwise("attention.norms", tokens * down, tokens * down, precision),
             gemm("attention.q_b_proj", "attention", tokens, inner, self.q_lora_rank, precision),
-            elementwise("attention.rope_and_cache_write", rotated, rotated, precision),
+            elementwise("attention.rope", rotated, rotated, precision),
             *self._compressor_ops(tokens, precision),
             *[op for group in groups for op in self._core(group, heads, precision)],
             gemm(

@@ -9,6 +9,7 @@ from typing import ClassVar
 from calc.specs.model import Weight
 from calc.work.causal import step_tokens
 from calc.work.linear_attention import GatedDeltaNet
+from calc.work.linear_kernels import KIMI_DELTA
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 
@@ -91,7 +92,7 @@ class KimiDeltaAttention:
         return [
             gemm("linear_attention.in_proj", "attention", tokens, wide, self.d_model, precision),
             *narrow,
-            *[op for group in groups for op in self._delta.core(group, tp, precision)],
+            *[op for group in groups for op in self._delta.core(group, tp, precision, KIMI_DELTA)],
             elementwise("linear_attention.gated_norm", 2 * tokens * inner, tokens * inner, precision),
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, inner, precision),
         ]

@@ -130,6 +130,8 @@ class MixtureOfExperts:
         tokens = step_tokens(groups)
         d_in = self.d_latent or self.d_model
         shared = self._shared.ops(groups, precision, split) if self.d_shared else []
+        if self.shared_gate:
+            shared.append(gemm("shared_expert.gate", "shared_expert", tokens, 1, self.d_model, precision))
         down, up = [], []
         if self.d_latent:
             down = [gemm("moe.latent_down", "shared_expert", tokens, self.d_latent, self.d_model, precision)]

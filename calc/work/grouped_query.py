@@ -117,7 +117,16 @@ class GroupedQuery:
         return self.cached_tokens(tokens) * width * dtype_bytes
 
     def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
-        """Operations of one layer in one step on one device."""
+        """Operations of one layer in one step on one device.
+
+        The rope op reads and writes queries and keys; the write of the cache belongs to the
+        attention kernels, whose measured calls hold it.
+
+        References
+        ----------
+        .. [1] ai-dynamo/aiconfigurator 095f58a, collector/vllm/collect_attn.py: the timed call is
+           ``do_kv_cache_update`` and ``forward`` (vLLM before 0.16 does both in ``forward``).
+        """
         tokens = step_tokens(groups)
         heads, kv_heads = self.n_heads / tp, heads_per_device(self.n_kv_heads, tp)
         pair_width = self.d_head + self.value_width
@@ -127,7 +136,7 @@ class GroupedQuery:
         core = [self._core(group, heads, kv_heads, precision) for group in groups]
         return [
             gemm("attention.qkv_proj", "attention", tokens, q_width + kv_width, self.d_model, precision),
-            elementwise("attention.rope_and_cache_write", tokens * rotated, tokens * rotated, precision),
+            elementwise("attention.rope", tokens * rotated, tokens * rotated, precision),
             *core,
             gemm("attention.o_proj", "attention", tokens, self.d_model, heads * self.value_width, precision),
         ]

@@ -154,7 +154,16 @@ class LatentAttention:
         return tokens * (self.kv_lora_rank + self.d_rope + self.d_index) * dtype_bytes
 
     def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
-        """Operations of one layer in one step on one device."""
+        """Operations of one layer in one step on one device.
+
+        Rotary embeddings and the write of the latent belong to the attention kernels: the
+        measured calls hold both.
+
+        References
+        ----------
+        .. [1] ai-dynamo/aiconfigurator 095f58a, collector/trtllm/collect_mla.py: the timed call is
+           ``mla_rope_generation`` and ``forward`` with the latent, in prefill ``forward`` with both.
+        """
         tokens, heads = step_tokens(groups), self.n_heads / tp
         d_key, latent = self.d_nope + self.d_rope, self.kv_lora_rank + self.d_rope
         gate = heads * self.d_value if self.output_gate else 0
@@ -171,8 +180,6 @@ class LatentAttention:
                 gemm("attention.qkv_a_proj", "attention", tokens, down, self.d_model, precision),
                 elementwise("attention.latent_norm", tokens * latent, tokens * latent, precision),
             ]
-        rotated = tokens * (heads + 1) * self.d_rope
-        ops.append(elementwise("attention.rope_and_cache_write", rotated, rotated, precision))
         for group in groups:
             ops += self._indexer_ops(group, precision)
             ops += self._core(group, heads, precision)

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from calc.specs.model import Weight
-from calc.specs.numeric import ceil
 from calc.work.causal import heads_per_device, step_tokens
-from calc.work.linear_kernels import STATE_BYTES
+from calc.work.linear_kernels import LIGHTNING, STATE_BYTES, StateHeads, state_update
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
-
-BLOCK = 256  # tokens that a prefill kernel works on at once
 
 
 @dataclass(frozen=True)
@@ -50,36 +47,10 @@ class LightningAttention:
     def ops(self, groups: tuple[Sequences, ...], precision: Precision, tp) -> list[Op]:
         """Operations of one layer in one step on one device."""
         tokens, heads = step_tokens(groups), self.n_heads / tp
-        inner = heads * self.d_head
+        inner, states = heads * self.d_head, StateHeads(heads, heads, self.d_head, self.d_head)
         return [
             gemm("linear_attention.in_proj", "attention", tokens, 4 * inner, self.d_model, precision),
-            *[self._core(group, heads, tp, precision) for group in groups],
+            *[state_update("linear_attention", group, states, precision, LIGHTNING) for group in groups],
             elementwise("linear_attention.gated_norm", 2 * tokens * inner, tokens * inner, precision),
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, inner, precision),
         ]
-
-    def _core(self, group: Sequences, heads, tp, precision: Precision) -> Op:
-        """Return decay, update and read-out of the states.
-
-        Per head and token: decay 1, outer product 2, read-out 2 flops per state element. In
-        prefill the products inside a block come on top; states of blocks pass through memory.
-        """
-        state = self.d_head * self.d_head
-        per_token, through_memory = 5.0 * state, 0.0
-        if group.phase != "decode":
-            per_token = 4.0 * state + 4.0 * BLOCK * self.d_head
-            through_memory = 2.0 * group.n_sequences * ceil(group.new_tokens / BLOCK) * heads * state
-        moved = group.tokens * heads * 4 * self.d_head + through_memory
-        return Op(
-            name=f"linear_attention.{group.phase}",
-            kind="linear_attention",
-            dtype=precision.activation,
-            flops=group.tokens * heads * per_token,
-            cache_bytes=2.0 * group.n_sequences * self.cache_bytes(0, 2, tp),
-            activation_bytes=precision.activation_bytes * moved,
-            items=group.n_sequences * heads,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "heads": heads,
-                "d_key": self.d_head, "d_value": self.d_head,
-            },
-        )  # fmt: skip

@@ -9,7 +9,15 @@ from typing import ClassVar
 from calc.specs.model import Weight
 from calc.specs.numeric import maximum
 from calc.work.causal import step_tokens
-from calc.work.linear_kernels import CONV_BYTES, STATE_BYTES, chunk_scan, convolution, recurrent_update
+from calc.work.linear_kernels import (
+    CONV_BYTES,
+    GATED_DELTA,
+    STATE_BYTES,
+    Rule,
+    StateHeads,
+    short_convolution,
+    state_update,
+)
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 
@@ -91,21 +99,15 @@ class GatedDeltaNet:
             gemm("linear_attention.out_proj", "attention", tokens, self.d_model, values, precision),
         ]
 
-    def core(self, group: Sequences, tp, precision: Precision) -> tuple[Op, Op]:
-        """Return convolution and delta rule of one group of sequences.
+    def core(self, group: Sequences, tp, precision: Precision, rule: Rule = GATED_DELTA) -> tuple[Op, Op]:
+        """Return convolution and state update of one group of sequences.
 
         A decode step reads and writes each state once; prefill runs in chunks.
         """
-        key_heads, heads = self._heads(tp)
-        channels = 2 * key_heads * self.d_key + heads * self.d_value
-        rule = recurrent_update if group.phase == "decode" else chunk_scan
-        sizes = (group.n_sequences, group.new_tokens)
+        key_heads, value_heads = self._heads(tp)
+        heads = StateHeads(key_heads, value_heads, self.d_key, self.d_value)
+        channels = 2 * key_heads * self.d_key + value_heads * self.d_value
         return (
-            convolution(
-                f"linear_attention.conv_{group.phase}", group.phase, *sizes, channels, self.d_conv, precision
-            ),
-            rule(
-                f"linear_attention.{group.phase}", *sizes, key_heads, heads, self.d_key, self.d_value,
-                precision,
-            ),
-        )  # fmt: skip
+            short_convolution("linear_attention", group, channels, self.d_conv, precision),
+            state_update("linear_attention", group, heads, precision, rule),
+        )

@@ -5,25 +5,26 @@ keep the last ``d_conv`` inputs of a short convolution in 16 bits and the state 
 transformers does; vLLM keeps one input less.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from calc.specs.model import Weight
-from calc.specs.numeric import ceil
 from calc.work.causal import heads_per_device, step_tokens
-from calc.work.linear_kernels import CONV_BYTES, STATE_BYTES, convolution
+from calc.work.linear_kernels import (
+    CONV_BYTES,
+    MAMBA1,
+    MAMBA2,
+    STATE_BYTES,
+    StateHeads,
+    short_convolution,
+    state_update,
+)
 from calc.work.op import Op, Precision, Sequences, elementwise, gemm
 
 
 def _convolutions(groups: tuple[Sequences, ...], channels, d_conv, precision: Precision) -> list[Op]:
     """Return the short convolution of each group of sequences."""
-    return [
-        convolution(
-            f"mamba.conv_{group.phase}", group.phase, group.n_sequences, group.new_tokens, channels, d_conv,
-            precision,
-        )
-        for group in groups
-    ]  # fmt: skip
+    return [short_convolution("mamba", group, channels, d_conv, precision, "mamba2") for group in groups]
 
 
 @dataclass(frozen=True)
@@ -98,25 +99,17 @@ class Mamba1:
         ]
 
     def _core(self, group: Sequences, inner, precision: Precision) -> Op:
-        """Return the scan: 7 flops per state element and token, the state in memory once.
+        """Return update and read-out of the states, taken as heads of 64 channels.
 
-        Two for the decay (product and exponential), one for the input, two for the update, two
-        for the read-out; the scan is sequential in prefill too, with the state on the chip.
+        7 flops per state element and token: two for the decay (product and exponential), one
+        for the input, two for the update, two for the read-out. The scan of prefill is
+        sequential, with the state on the chip; no kernel of it was measured.
         """
-        moved = group.tokens * (4 * inner + 2 * self.d_state)
-        return Op(
-            name=f"mamba.{group.phase}",
-            kind="linear_attention",
-            dtype=precision.activation,
-            flops=7.0 * group.tokens * inner * self.d_state,
-            cache_bytes=2.0 * STATE_BYTES * group.n_sequences * inner * self.d_state,
-            activation_bytes=precision.activation_bytes * moved,
-            items=group.n_sequences * inner / 64,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "heads": inner / 64,
-                "d_key": self.d_state, "d_value": 64,
-            },
-        )  # fmt: skip
+        states = StateHeads(1, inner / 64, self.d_state, 64)
+        update = state_update("mamba", group, states, precision, MAMBA1)
+        moved = precision.activation_bytes * group.tokens * (4 * inner + 2 * self.d_state)
+        kind = "recurrent_update" if group.phase == "decode" else "linear_attention"
+        return replace(update, kind=kind, activation_bytes=moved)
 
 
 @dataclass(frozen=True)
@@ -203,30 +196,7 @@ class Mamba2:
         ]
 
     def _core(self, group: Sequences, heads, tp, precision: Precision) -> Op:
-        """Return update and read-out of the states.
-
-        Decode: decay 1, outer product 2, read-out 2 flops per state element. Prefill works in
-        chunks: scores inside a chunk (by group), times values, the chunk's state and its
-        read-out; states of chunks pass through memory.
-        """
-        state, n_groups = self.d_head * self.d_state, heads_per_device(self.n_groups, tp)
-        flops, through_memory = 5.0 * heads * state, 0.0
-        if group.phase != "decode":
-            inside = n_groups * self.d_state + heads * self.d_head
-            flops = 4.0 * heads * state + 2.0 * self.chunk_tokens * inside
-            chunks = ceil(group.new_tokens / self.chunk_tokens)
-            through_memory = 2.0 * group.n_sequences * chunks * heads * state
-        moved = group.tokens * (2 * heads * self.d_head + 2 * n_groups * self.d_state) + through_memory
-        return Op(
-            name=f"mamba.{group.phase}",
-            kind="linear_attention",
-            dtype=precision.activation,
-            flops=group.tokens * flops,
-            cache_bytes=2.0 * STATE_BYTES * group.n_sequences * heads * state,
-            activation_bytes=precision.activation_bytes * moved,
-            items=group.n_sequences * heads,
-            shape={
-                "batch": group.n_sequences, "new": group.new_tokens, "heads": heads,
-                "d_key": self.d_state, "d_value": self.d_head,
-            },
-        )  # fmt: skip
+        """Return update and read-out of the states; B and C are keys and queries of a group of heads."""
+        n_groups = heads_per_device(self.n_groups, tp)
+        states = StateHeads(n_groups, heads, self.d_state, self.d_head)
+        return state_update("mamba", group, states, precision, replace(MAMBA2, chunk=self.chunk_tokens))

@@ -145,3 +145,21 @@ def check_tp(model: Model, tp) -> None:
             raise SpecError(
                 f"tp: {tp} does not divide the {n_heads} attention heads of {model.id}; allowed are {allowed}"
             )
+
+
+def check_cp(model: Model, tp, cp) -> None:
+    """Raise SpecError unless ``cp`` ranks would hold copies of the same keys and values.
+
+    Tokens can be shared out only among ranks that tensor parallelism gives the same heads;
+    engines refuse more when they start.
+    """
+    if type(cp) is int and cp == 1:
+        return
+    layers = [dict(layer.attention.sizes) for layer in model.layers if layer.attention]
+    widest = max((sizes.get("n_kv_heads", 1) for sizes in layers), default=1)
+    copies = maximum(1, np.asarray(tp) / widest)
+    if np.any(np.asarray(cp) > copies):
+        raise SpecError(
+            f"cp: {cp} is more than the ranks that hold the same KV head of {model.id} at tp {tp}; "
+            f"allowed are 1 to tp / {widest}"
+        )

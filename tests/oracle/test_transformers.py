@@ -1,7 +1,7 @@
-"""The model code of transformers as an independent count of parameters and caches.
+"""The model code of transformers as an independent count of parameters, caches and flops.
 
 Needs the extra ``oracle`` (torch and transformers); no network and no weights. Parameters
-are counted on the meta device at full size, caches by running a small copy.
+are counted on the meta device at full size, caches and flops by running a small copy.
 """
 
 import copy
@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from calc.specs.deployment import Deployment
 from calc.specs.facts import spec_files
 from calc.specs.hf_config import model_from_config
 from calc.specs.hf_config.families import TOWERS
@@ -17,13 +18,17 @@ from calc.specs.model_files import load_model
 from calc.specs.strict_yaml import read_yaml
 from calc.work.attention import attention
 from calc.work.lightning_attention import LightningAttention
+from calc.work.memory import precision_of
+from calc.work.op import Sequences
 from calc.work.parameters import total_parameters
+from calc.work.step import step_ops
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch = pytest.importorskip("torch", reason="the extra 'oracle' is not installed")
     transformers = pytest.importorskip("transformers", reason="the extra 'oracle' is not installed")
+    from torch.utils.flop_counter import FlopCounterMode
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -194,13 +199,18 @@ def held(layer):
     return sum(t.numel() * t.element_size() for t in tensors(vars(layer), set()))
 
 
-def run_small(name):
+def small_copy(name):
+    """Return our model and theirs, random, with one loop over experts and attention by its formula."""
     torch.manual_seed(0)
     config = small_config(name)
-    theirs = their_config(config)
-    kind = config["model_type"]
-    model = their_class(kind).from_config(theirs, dtype=torch.bfloat16, attn_implementation="eager").eval()
-    ours = model_from_config(config, id=name, name=name)
+    kind, theirs = config["model_type"], their_config(config)
+    ways = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = their_class(kind).from_config(theirs, dtype=torch.bfloat16, **ways).eval()
+    return model_from_config(config, id=name, name=name), model, kind
+
+
+def run_small(name):
+    ours, model, kind = small_copy(name)
     prompt = torch.randint(1, 100, (1, TOKENS))
     inputs = {"input_ids": prompt}
     if kind in ("t5", "bart"):
@@ -230,3 +240,69 @@ def test_a_small_copy_has_our_parameters_and_keeps_our_cache(name, transformers_
             assert 2 * cache.linear_cache[index].nbytes == expected
             continue
         assert held(theirs) == expected, (index, type(theirs).__name__)
+
+
+BATCH = 2
+#: families whose copies need more than a prompt
+OTHER_INPUTS = ("t5", "bart", "whisper")
+#: experts of Llama 4 are computed for every token there, one batched product for all
+DENSE_EXPERTS = ("llama4",)
+#: one batched product for the groups of its output, and a mixing of streams after the last layer
+GROUPED_OUTPUT = ("deepseek_v4", "deepseek_ref")
+#: sums over time written as products, or scores of an indexer weighted in a product
+OTHER_PRODUCTS = {"chunk_scan", "recurrent_update", "linear_attention"}
+
+
+def flops(run, **inputs):
+    """Return what torch counts in one pass: products with weights, batched products; and the cache."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        out = run(**inputs, use_cache=True, logits_to_keep=1)
+    counted = {str(key): value for key, value in counter.get_flop_counts()["Global"].items()}
+    weights = sum(counted.get(key, 0) for key in ("aten.mm", "aten.addmm"))
+    cache = {key: out[key] for key in ("past_key_values", "cache_params") if out.get(key) is not None}
+    return weights, sum(counted.get(key, 0) for key in ("aten.bmm", "aten.baddbmm")), cache
+
+
+def is_latent(ours):
+    return any(layer.attention and layer.attention.kind == "mla" for layer in ours.layers)
+
+
+def full_square(op):
+    """Flops of an attention in which every new token is paired with every key held."""
+    sizes = op.shape
+    d_key = sizes.get("d_key", sizes.get("d_head"))
+    keys = sizes["seen"] if op.kind == "decode_attention" else sizes["past"] + sizes["new"]
+    new = sizes.get("new", 1)
+    return 2 * op.count * sizes["batch"] * sizes["heads"] * new * keys * (d_key + sizes["d_value"])
+
+
+WITHOUT_FLOPS = {*NOT_RUN, *OTHER_INPUTS, *GROUPED_OUTPUT}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in one_of_each_family() if load_model(n).family not in WITHOUT_FLOPS]
+)
+def test_a_small_copy_does_our_products_with_weights_and_our_attention(name):
+    """A prompt of 40 tokens, then one token more, of two sequences: equal to the flop.
+
+    Transformers pairs every new token of a prompt with every key and masks what it should not
+    see, and so is our attention counted here; by decoding it sees what we do. It expands
+    latents in decoding too, as we do in prefill: one token is taken for a prompt of one.
+    """
+    ours, model, kind = small_copy(name)
+    prompt = torch.randint(1, 100, (BATCH, TOKENS))
+    *first, cache = flops(model, input_ids=prompt)
+    *second, _ = flops(model, input_ids=prompt[:, :1], **cache)
+    later = Sequences("prefill" if is_latent(ours) else "decode", BATCH, 1, TOKENS)
+    for found, group in ((first, Sequences("prefill", BATCH, TOKENS, 0)), (second, later)):
+        ops = step_ops(ours, (group,), precision_of(ours, Deployment()))
+        products = ("gemm",) if kind.startswith(DENSE_EXPERTS) else ("gemm", "moe")
+        assert found[0] == sum(op.count * op.flops for op in ops if op.kind in products)
+        kinds, names = {op.kind for op in ops}, {op.name for op in ops}
+        weighted = is_latent(ours) and any(each.startswith("indexer") for each in names)
+        if kinds & OTHER_PRODUCTS or weighted or kind.startswith(DENSE_EXPERTS):
+            continue
+        attention_ops = [op for op in ops if op.kind.endswith(("_attention", "prefill_mla"))]
+        assert found[1] == sum(full_square(op) for op in attention_ops)
+        if group.phase == "decode":
+            assert found[1] == sum(op.count * op.flops for op in attention_ops)

@@ -8,6 +8,9 @@ import calc
 from calc.specs.facts import spec_files
 from calc.timing.calibration import TRUST, calibration_for, load_calibration
 from calc.timing.forms import FORMS
+from calc.work.memory import precision_of
+from calc.work.op import Sequences
+from calc.work.step import step_ops
 
 FILES = spec_files("calibrations", "devices")
 
@@ -128,3 +131,23 @@ def test_parameters_measured_on_another_device_speak_as_a_family_does():
         assert borrowed.fit("gemm", "bf16").trust == borrowed.trust == "family"
         assert borrowed.fit("gemm", "bf16").high > other.fit("gemm", "bf16").high
     assert calc.estimate("llama-3.1-8b", "h100-sxm", calibration=other).trust("tpot_s") == "calibrated"
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "kind", "kernel", "trust"),
+    [
+        ("h100-sxm", "qwen3-next-80b-a3b", "chunk_scan", "chunk_gated_delta_rule_flashinfer", "calibrated"),
+        ("l40s", "qwen3-next-80b-a3b", "chunk_scan", "chunk_gated_delta_rule_triton", "calibrated"),
+        ("a100-sxm-80gb", "qwen3-next-80b-a3b", "conv1d", "causal_conv1d_fn", "calibrated"),
+        ("h100-sxm", "nemotron-h-56b", "conv1d", "causal_conv1d_fn", "calibrated"),
+        ("a100-sxm-80gb", "nemotron-h-56b", "conv1d", "causal_conv1d_fn", "family"),
+        ("h100-sxm", "nemotron-h-56b", "chunk_scan", "chunk_gated_delta_rule_flashinfer", "family"),
+        ("h100-sxm", "minimax-text-01", "chunk_scan", "chunk_gated_delta_rule_flashinfer", "family"),
+        ("h100-sxm", "kimi-k3", "chunk_scan", "chunk_gated_delta_rule_flashinfer", "family"),
+    ],
+)
+def test_linear_attention_takes_its_own_kernels_and_others_as_a_family(device, model, kind, kernel, trust):
+    m, calibration = calc.load_model(model), calibration_for(calc.load_device(device))
+    ops = step_ops(m, (Sequences("prefill", 1, 1000, 0),), precision_of(m, calc.Deployment()))
+    fits = [calibration.fit(op.kind, op.format) for op in ops if op.kind == kind]
+    assert {(fit.kernel, fit.trust) for fit in fits} == {(kernel, trust)}

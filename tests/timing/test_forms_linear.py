@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from calc.timing.forms.base import Ceilings
 from calc.timing.forms.linear import LINEAR
-from calc.work.linear_kernels import chunk_scan, convolution, recurrent_update
+from calc.work.linear_kernels import StateHeads, chunk_scan, convolution, recurrent_update
 from calc.work.op import Precision
 from validate.fitting import fitted
 
@@ -23,7 +23,7 @@ def work_of(kind, batch, new, heads):
         op = convolution(kind, phase, batch, new, 256 * heads, 4, BF16)
     else:
         rule = recurrent_update if kind == "recurrent_update" else chunk_scan
-        op = rule(kind, batch, new, heads / 2, heads, 128, 128, BF16)
+        op = rule(kind, batch, new, StateHeads(heads / 2, heads, 128, 128), BF16)
     assert op.kind == kind
     return {**op.shape, "flops": op.flops, "bytes": op.bytes}
 

@@ -270,7 +270,7 @@ def test_a_state_is_read_and_written_once_a_step_however_long_the_sequence(kind)
 def test_a_decoded_token_does_so_many_flops_per_state_element(kind, per_element):
     """Decay, input and read-out; Mamba-1 also forms the decay and the input of every element."""
     elements = {"LightningAttention": 64 * 128**2, "Mamba1": 8192 * 16, "Mamba2": 128 * 64 * 128}
-    (core,) = [op for op in step(kind, "decode", 1, 1, 9) if op.kind == "linear_attention"]
+    (core,) = [op for op in step(kind, "decode", 1, 1, 9) if op.kind == "recurrent_update"]
     assert core.flops == per_element * elements[type(kind).__name__]
 
 

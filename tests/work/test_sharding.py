@@ -5,7 +5,7 @@ import pytest
 
 import calc
 from calc.specs.model import Weight
-from calc.work.sharding import check_tp, parameters_per_device, tp_choices
+from calc.work.sharding import check_cp, check_tp, parameters_per_device, tp_choices
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,13 @@ def test_one_wrong_value_in_an_array_is_refused():
 
 def test_choices_are_the_divisors_of_the_heads():
     assert tp_choices(calc.load_model("llama-3.1-8b"), (1, 2, 3, 4, 6, 8, 64)) == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(("model", "tp", "most"), [("deepseek-v3", 8, 8), ("llama-3.1-70b", 16, 2)])
+def test_tokens_are_shared_out_among_ranks_with_the_same_heads_only(model, tp, most):
+    """Llama's 8 KV heads are held twice by 16 ranks, DeepSeek's latent by all."""
+    m = calc.load_model(model)
+    check_cp(m, tp, most)
+    check_cp(m, np.array([tp, tp]), np.array([1, most]))
+    with pytest.raises(calc.SpecError, match=f"^cp: {2 * most} "):
+        check_cp(m, tp, 2 * most)

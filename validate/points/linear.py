@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from calc.work.linear_kernels import chunk_scan, convolution, recurrent_update
+from calc.work.linear_kernels import StateHeads, chunk_scan, convolution, recurrent_update
 from calc.work.op import Op, Precision
 
 #: width of the short convolution, and key width of a head, in Qwen3-Next and Nemotron-H alike
@@ -36,5 +36,5 @@ def linear_op(rows: Mapping) -> Op:
         phase = "decode" if kernel.endswith("update") else "prefill"
         return convolution(kernel, phase, batch, new, conv_channels(rows), D_CONV, _PRECISION)
     rule = next(rule for start, rule in _RULES.items() if kernel.startswith(start))
-    heads, key_heads, d_value = rows["heads"], rows["kv_heads"], rows["head_dim"]
-    return rule(kernel, batch, new, key_heads, heads, D_KEY, d_value, _PRECISION)
+    heads = StateHeads(rows["kv_heads"], rows["heads"], D_KEY, rows["head_dim"])
+    return rule(kernel, batch, new, heads, _PRECISION)
