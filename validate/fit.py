@@ -14,15 +14,15 @@ from validate.points.table import DEVICES, KINDS, Points, point_sets, read_table
 
 #: op kind -> form it is fitted with
 FORM_OF = {
-    "gemm": "gemm/1",
-    "bmm": "gemm/1",
+    "gemm": "gemm/2",
+    "bmm": "gemm/2",
     "prefill_attention": "prefill/1",
     "decode_attention": "decode/1",
     "encoder_attention": "encoder/1",
     "prefill_mla": "prefill_mla/1",
     "decode_mla": "decode_mla/1",
     "moe": "moe/1",
-    **dict.fromkeys(("conv1d_update", "conv1d", "recurrent_update", "chunk_scan"), "linear/1"),
+    **dict.fromkeys(("conv1d_update", "conv1d", "recurrent_update", "chunk_scan"), "linear/2"),
     **dict.fromkeys(("allreduce", "allgather", "reduce_scatter", "alltoall"), "collective/1"),
     "custom_allreduce": "custom_allreduce/1",
     **dict.fromkeys(("deepep_ll_dispatch", "deepep_ll_combine"), "dispatch/1"),
