@@ -70,10 +70,11 @@ def _refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
         return row
     profile, _ = profile_of(members)
     host, kernels, reach = split(profile["values"])
+    makers = "/".join(row.get("vendors", []))
     for metric, error in profile["errors"].items():
         print(
-            f"{engine:15s} {row['versions']:12s} {'/'.join(row.get('vendors', [])):8s} {metric:7s} "
-            f"n {error['n']:4d}  left out: median {error['median_pct']:5.1f} %  p90 {error['p90_pct']:5.1f} %",
+            f"{engine:15s} {row['versions']:12s} {makers:8s} {metric:7s} n {error['n']:4d}  "
+            f"left out: median {error['median_pct']:5.1f} %  p90 {error['p90_pct']:5.1f} %",
             flush=True,
         )
     groups = ", ".join(dict.fromkeys(member.run.group for member in members))
@@ -84,7 +85,7 @@ def _refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
         "reach": reach,
         "errors": profile["errors"],
     }
-    return {**row, **fresh, "note": f"{len(members)} rows: {groups}"}
+    return {**row, **fresh, "errors": profile["errors"], "note": f"{len(members)} rows: {groups}"}
 
 
 def overheads_text(engine: str, profiles: list[dict], title: str, url: str, seen: str | None = None) -> str:

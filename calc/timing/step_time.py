@@ -13,6 +13,7 @@ from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
 from calc.timing.exchange import exchange, exchange_work
 from calc.timing.forms import Ceilings, Parts
+from calc.timing.forms.attention import CACHE_SPEED
 from calc.timing.overheads import Overheads, host_time_s, kernel_group, own_kernels_s
 from calc.timing.roofline import roofline_time_s
 from calc.work.op import Op
@@ -251,8 +252,13 @@ def timed_op(
     """Return the time of all calls of one Op, by the form that the calibration names.
 
     As a benchmark measures it, one call repeated, or ``cold``: inside a step, where the
-    device's own cache holds data of other operations; with ``overheads`` inside an engine, with
-    the kernels and exchanges it would use. Never faster than the dense datasheet roofline; an op
+    from_cache = CACHE_SPEED if fit.form.resident and not cold else 1.0
+    bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
+    least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
+    seconds = parts.seconds
+    if overheads and (reach := overheads.reach.get(kernel_group(op.kind), 0.0)):
+        seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)
+    each, count = maximum(seconds, least), op.count * (moved > 0)
     without work takes no time.
     """
     factor = overheads.factor(op.kind, op.is_collective) if overheads else 1.0
@@ -265,7 +271,9 @@ def timed_op(
     parts = Parts(*(factor * part for part in fit.form.parts(work, ceilings, parameters)))
     outside = fit.is_outside(work)
     moved = work["bytes"]
-    least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s)
+    from_cache = CACHE_SPEED if fit.form.resident and not cold else 1.0
+    bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
+    least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
     seconds = parts.seconds
     if overheads and (reach := overheads.reach.get(kernel_group(op.kind), 0.0)):
         seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)

@@ -50,6 +50,15 @@ def test_more_prefill_never_takes_less_time(new, past, batch, heads, which, end)
     assert second >= first * (1 - 1e-12)
 
 
+def test_idle_processors_share_the_keys_cached_before():
+    """One tile of each of 16 heads on 132 processors: 32k cached keys cost about an eighth of one row."""
+    p = {**START[PREFILL_MLA], "tail": 1.0, "balance": 12.0}
+    rate = p["e_compute"] * H100.peak_flops_per_s
+    row_s = 128 * 32768 * 2 * (192 + 128) * 132 / rate
+    assert PREFILL_MLA.parts(prefill(1, 16, 32768, 16), H100, p).compute_s < 0.2 * row_s
+    assert PREFILL_MLA.parts(prefill(16, 16, 32768, 16), H100, p).compute_s > row_s
+
+
 @given(sizes, st.integers(1, 1000))
 def test_more_prefill_never_takes_less_time_where_queries_see_few_keys(new, more):
     first, second = (

@@ -41,3 +41,11 @@ def test_a_convolution_without_key_heads_is_that_of_mamba_2():
     ops = NEMOTRON_H.ops((Sequences("prefill", 8.0, 100.0, 0.0),), BF16, 1)
     (op,) = [o for o in ops if o.kind == "conv1d"]
     assert measured.bytes == op.bytes
+
+
+def test_sglangs_convolution_is_counted_at_the_width_it_moves():
+    """Its measured times are the same for 16 to 64 heads, so the heads it names are not what it ran."""
+    rows = [table("causal_conv1d_fn", heads, 16.0, 128.0, 100.0) for heads in (16.0, 64.0)]
+    few, many = (linear_op(row | {"engine": np.array(["sglang"], dtype=object)}) for row in rows)
+    assert few.bytes == many.bytes
+    assert few.shape["channels"] == 2048

@@ -45,12 +45,14 @@ class Form:
     """A formula by name and version: ``parts(work, ceilings, parameters)`` gives its Parts.
 
     ``work`` maps names to numbers or arrays: ``flops``, ``bytes`` and the sizes in
-    ``Op.shape``.
+    ``Op.shape``. ``resident``: repeated calls find all their data in the device's own cache,
+    so that the bandwidth of its memory does not bound a benchmark; inside a step it does.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
     parts: Callable[[Mapping, Ceilings, Mapping], Parts]
+    resident: bool = False
 
     def seconds(self, work: Mapping, ceilings: Ceilings, parameters: Mapping):
         """Return the time of one call. [s]"""

@@ -1,10 +1,10 @@
-"""``prefill_mla/1`` and ``decode_mla/1``: attention over a latent that all heads share.
+"""``prefill_mla/2`` and ``decode_mla/1``: attention over a latent that all heads share.
 
 Prefill multiplies expanded keys and values in whole tiles of queries; decode reads the latent
 of each sequence once for all heads and multiplies it with as many query rows.
 """
 
-from calc.specs.numeric import ceil, maximum, where
+from calc.specs.numeric import ceil, maximum, minimum, where
 from calc.timing.forms.base import COMPUTE, FIXED, MEMORY, OVERLAP, Ceilings, Form, Parameter, Parts, overlap
 from calc.work.causal import causal_pairs
 
@@ -32,21 +32,23 @@ def prefill_parts(work, c: Ceilings, p) -> Parts:
     """Return the time of causal attention of new tokens over expanded keys and values.
 
     All tiles share the processors, but no call ends before the tile with the longest row of
-    keys, which counts ``tail`` times; every tile costs ``per_tile_s`` on its processor.
+    keys, which counts ``tail`` times; every tile costs ``per_tile_s`` on its processor. Where
+    tiles are fewer than processors, the idle ones share the keys cached before.
     """
     rate = p["e_compute"] * c.peak_flops_per_s
     heads, width = work["batch"] * work["heads"], 2.0 * (work["d_key"] + work["d_value"])
     rows = ceil(work["new"] / TILE) * TILE
     spread = heads * tiled_pairs(work["new"], work["past"], work.get("limit")) * width / rate
-    longest = TILE * (work["past"] + rows) * width * c.processors / rate
-    tiles = p["per_tile_s"] * heads * rows / TILE / c.processors
+    items = heads * rows / TILE / c.processors
+    longest = TILE * (minimum(1.0, items) * work["past"] + rows) * width * c.processors / rate
+    tiles = p["per_tile_s"] * items
     compute = overlap(spread, p["tail"] * longest, p["balance"]) + tiles
     memory = work["bytes"] / (p["e_memory"] * c.bandwidth_bytes_per_s)
     return Parts(p["fixed_s"] + overlap(compute, memory, p["overlap"]), p["fixed_s"], compute, memory)
 
 
 PREFILL_MLA = Form(
-    "prefill_mla/1",
+    "prefill_mla/2",
     (
         FIXED,
         COMPUTE,

@@ -1,4 +1,4 @@
-"""``prefill/1`` and ``encoder/1``: attention of many queries, in tiles of queries and blocks of keys.
+"""``prefill/2`` and ``encoder/1``: attention of many queries, in tiles of queries and blocks of keys.
 
 Both grow with batch, tokens, context and heads: every size enters products and sums with
 positive parameters, ``maximum``, ``minimum`` and ``ceil``, none of which ever falls. More key
@@ -53,13 +53,16 @@ def tiles_s(work, c: Ceilings, p, keys):
     A tile holds the queries of all heads that share keys; where there are too few of them to
     fill one, it visits the keys that the last one sees. A block of scores and values takes as
     long as its two products, or as its exponentials, which no ``narrow`` head has fewer of.
+    Where tiles are fewer than processors, the idle ones share the keys cached before.
     """
     width = overlap(head_width(work), p["narrow"], _SHARP)
     block_s = 4.0 * TILE * BLOCK * width * c.processors / (p["e_compute"] * c.peak_flops_per_s)
     full, least, longest = work["heads"] * work["new"] / TILE, work["kv_heads"], ceil(work["seen"] / BLOCK)
     blocks = maximum(full * maximum(keys / BLOCK, 1), least * longest)
     spread = work["batch"] / c.processors * (blocks * block_s + maximum(full, least) * p["tile_s"])
-    return spread + p["tail"] * longest * block_s
+    share = minimum(1.0, work["batch"] * maximum(full, least) / c.processors)
+    own = minimum(longest, ceil(work["new"] / BLOCK))
+    return spread + p["tail"] * (own + share * (longest - own)) * block_s
 
 
 def prefill_parts(work, c: Ceilings, p) -> Parts:
@@ -89,7 +92,7 @@ TAIL = Parameter("tail", 0.8, 1e-2, 6.0, "1", "share of the tile with most keys 
 TILE_S = Parameter("tile_s", 8e-7, 1e-9, 1e-4, "s", "cost of a tile of 64 queries on its processor")
 
 PREFILL = Form(
-    "prefill/1",
+    "prefill/2",
     (
         FIXED,
         COMPUTE,
