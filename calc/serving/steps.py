@@ -37,11 +37,6 @@ class Steps:
         """Batches that run side by side: attention-data ranks, and micro-batches of a pipeline."""
         return self.deployment.dp * self.deployment.pp
 
-    @property
-    def locked_ranks(self):
-        """Batches that step together: attention-data ranks whose tokens meet at the experts."""
-        return self.deployment.dp if self.model.is_moe else 1
-
     def token_budget(self, prompt_tokens):
         """Most tokens of a step; engines without a limit prefill a whole prompt. [tokens]"""
         return self.deployment.max_batched_tokens or self.engine.max_batched_tokens or prompt_tokens

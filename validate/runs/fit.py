@@ -10,7 +10,7 @@ from validate.runs.recorded import Recorded, Runs, overheads_from, recorded
 from validate.runs.table import Run
 
 _ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typing errors, other machines
-_FACTOR_SPREAD = 0.25  # kernel factors are believed to lie within this of 1, in logarithms
+_FACTOR_SPREAD = 0.15  # kernel factors are believed to lie within this of 1, in logarithms
 _HOST_SPREAD = 3.0  # host numbers may be a factor of twenty off their start
 
 

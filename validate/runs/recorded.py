@@ -101,13 +101,11 @@ class Batch:
     overheads: Overheads | None = None
     stages: np.ndarray = field(init=False)
     ranks: np.ndarray = field(init=False)
-    locked_ranks: np.ndarray = field(init=False)
 
     def __post_init__(self):
         steps = [_steps(member) for member in self.members]
         self.stages = np.array([float(each.stages) for each in steps])
         self.ranks = np.array([float(each.ranks) for each in steps])
-        self.locked_ranks = np.array([float(each.locked_ranks) for each in steps])
         self._budgets = np.array(
             [
                 float(each.token_budget(m.run.prompt_tokens))
