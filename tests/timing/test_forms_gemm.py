@@ -57,7 +57,9 @@ def test_the_loop_over_inner_elements_saturates():
 
 def test_arrays_give_what_numbers_give_and_symbols_their_formula():
     shapes = [(1, 4096, 4096, 1), (300, 1000, 7168, 1), (17, 128, 512, 128)]
-    together = GEMM.seconds(work_of(*[np.array(c, dtype=float) for c in zip(*shapes, strict=True)]), H100, START)
+    together = GEMM.seconds(
+        work_of(*[np.array(c, dtype=float) for c in zip(*shapes, strict=True)]), H100, START
+    )
     names = sympy.symbols("m n k c", positive=True)
     formula = GEMM.seconds(work_of(*names), H100, START)
     for i, shape in enumerate(shapes):
