@@ -106,7 +106,9 @@ def _interval_table(sets) -> list[str]:
     lines = [
         "## Intervals",
         "",
-        "Share of points inside the stated 80 % interval, all devices together.",
+        "Share of points inside the stated 80 % interval, all devices together. These rows took part in the",
+        "fits, while the interval is that of rows left out, so that it holds somewhat more than 80 % of",
+        "them, most where points are few.",
         "",
         "| op / format | n | in 80 % range |",
         "|---|---|---|",

@@ -49,3 +49,11 @@ def test_sglangs_convolution_is_counted_at_the_width_it_moves():
     few, many = (linear_op(row | {"engine": np.array(["sglang"], dtype=object)}) for row in rows)
     assert few.bytes == many.bytes
     assert few.shape["channels"] == 2048
+
+
+def test_a_rank_of_mamba_2_holds_its_share_of_the_groups():
+    nano = Mamba2(2688, 64, 64, 128, 8, 4)
+    measured = linear_op(table("causal_conv1d_fn", 16.0, np.nan, 64.0, 100.0))
+    ops = nano.ops((Sequences("prefill", 8.0, 100.0, 0.0),), BF16, 4)
+    (op,) = [o for o in ops if o.kind == "conv1d"]
+    assert measured.shape["channels"] == op.shape["channels"] == 16 * 64 + 2 * 2 * 128

@@ -9,8 +9,9 @@ from calc.work.op import Op, Precision
 
 #: width of the short convolution, and key width of a head, in Qwen3-Next and Nemotron-H alike
 D_CONV, D_KEY = 4, 128
-#: groups of B and C, and state per channel, in Nemotron-H: its tables do not name them
-N_GROUPS, D_STATE = 8, 128
+#: groups of B and C, heads of a group on one rank, and state per channel, in Nemotron-H: its tables
+#: do not name them (16 heads are a quarter of the 64 of Nemotron-3 Nano, with 2 of its 8 groups)
+N_GROUPS, HEADS_PER_GROUP, D_STATE = 8, 8, 128
 #: channels that SGLang's benchmark of the convolution moves whatever heads it names: its times do
 #: not depend on them, and at this width, that of Qwen3-Next's residual stream, they reach 80 % of
 #: the bandwidth
@@ -30,7 +31,8 @@ def conv_channels(rows: Mapping):
     [8192.0]
     """
     key_heads, values = rows["kv_heads"], rows["heads"] * rows["head_dim"]
-    named = values + np.where(np.isnan(key_heads), 2 * N_GROUPS * D_STATE, 2 * D_KEY * key_heads)
+    groups = np.minimum(N_GROUPS, rows["heads"] / HEADS_PER_GROUP)
+    named = values + np.where(np.isnan(key_heads), 2 * groups * D_STATE, 2 * D_KEY * key_heads)
     by_sglang = np.asarray(rows.get("engine", "")).astype(str) == "sglang"
     return np.where(by_sglang & ~np.isnan(key_heads), float(SGLANG_CHANNELS), named)
 
