@@ -42,9 +42,10 @@ def runs(document: Document) -> list[Measured]:
     missing = [
         f"{name[:-2]}: not measured (no --streaming)" for name in ("ttft_s", "tpot_s") if not figures[name]
     ]
+    phase = _profiling_phase(config)
     load = Load(
-        limit=positive(anywhere(config, "concurrency")),
-        requests_per_s=number(anywhere(config, "request_rate")),
+        limit=positive(phase.get("concurrency") or anywhere(config, "concurrency")),
+        requests_per_s=number(phase.get("rate") or anywhere(config, "request_rate")),
         mean_in_flight=mean_in_flight(requests_per_s, latency),
         requests=positive(_average(metrics, "request_count")),
     )
@@ -96,10 +97,26 @@ def _seconds(metrics: Mapping, name: str) -> float | None:
     return positive(_average(metrics, name), _SECONDS.get(unit, 1e-3))
 
 
+def _profiling_phase(config: Mapping) -> Mapping:
+    """The measured one of the phases that newer versions of aiperf list."""
+    phases = config.get("phases")
+    listed = [each for each in phases if isinstance(each, Mapping)] if isinstance(phases, list) else []
+    return next((each for each in listed if "profiling" in (each.get("name"), each.get("kind"))), {})
+
+
+def _model(config: Mapping) -> object:
+    """Name of the (first) model: ``model_names``, older ``model``, newer ``models`` or its ``items``."""
+    names = (
+        anywhere(config, "model_names")
+        or anywhere(config, "model")
+        or first(config, "models.items", "models")
+    )
+    found = names[0] if isinstance(names, list) and names else names
+    return found.get("name") if isinstance(found, Mapping) else found
+
+
 def _said(config: Mapping) -> dict[str, object]:
-    names = anywhere(config, "model_names") or anywhere(config, "model")
-    model = names[0] if isinstance(names, list) and names else names
-    engine = None
+    model, engine = _model(config), None
     if str(anywhere(config, "service_kind")).startswith(("triton", "tensorrtllm")):
         engine = ENGINES.get(str(anywhere(config, "backend")).lower())
     said = {"model": model if isinstance(model, str) else None, "engine": engine}

@@ -25,6 +25,7 @@ SAID_BY = {
     "guidellm-0.7.json": ("guidellm", {"device": "h100-sxm", "tp": 1, "engine": "vllm"}),
     "profile_export_genai_perf.json": ("genai-perf", {"device": "h100-sxm", "tp": 1, "engine": "vllm"}),
     "profile_export_aiperf.json": ("genai-perf", {"device": "h100-sxm", "tp": 1, "engine": "vllm"}),
+    "profile_export_aiperf_1.5.json": ("genai-perf", {"device": "h100-sxm", "tp": 1, "engine": "vllm"}),
     "profile_export_aiperf.csv": (
         "genai-perf",
         {"device": "h100-sxm", "tp": 1, "engine": "vllm", "model": "meta-llama/Llama-3.1-8B"},
@@ -123,6 +124,12 @@ def test_the_csv_of_aiperf_gives_the_figures_of_its_json():
     assert figures(from_csv) == pytest.approx(figures(from_json), rel=1e-3)
     assert [row["concurrency"] for row in from_csv] == [16] * 3  # throughput times latency
     assert {row["trust"] for row in from_csv} == {"A-"}
+
+
+def test_a_newer_aiperf_lists_phases_of_which_the_measured_one_counts():
+    new, old = rows_of("profile_export_aiperf_1.5.json"), rows_of("profile_export_aiperf.json")
+    for name in ("model", "concurrency", "metric", "value", "trust"):
+        assert [row[name] for row in new] == [row[name] for row in old]
 
 
 def test_genai_perf_takes_the_concurrency_of_its_stimulus():
