@@ -292,6 +292,7 @@ def estimate(
     workload: Workload | None = None,
     *,
     calibration: Calibration | str = "default",
+    overheads: str | None = None,
     usd_per_device_hour: float | None = None,
     price_term: str = "on-demand",
 ) -> Estimate:
@@ -309,6 +310,8 @@ def estimate(
         Lengths and concurrency; one request of 1024 + 256 tokens when not given.
     calibration : Calibration or str
         Kernel efficiencies: ``"default"``, an id or a path.
+    overheads : str, optional
+        Path of a file with the engine's overheads, as ``ullage calibrate`` writes it.
     usd_per_device_hour : float, optional
         Your own price; else the median dated price of the device. [USD/h]
     price_term : str
@@ -337,8 +340,8 @@ def estimate(
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
-    overheads = overheads_of(deployment, device)
-    steps = Steps(model, device, deployment, engine, calibration, overheads, workload.expert_skew)
+    adds = overheads_of(deployment, device, overheads)
+    steps = Steps(model, device, deployment, engine, calibration, adds, workload.expert_skew)
     service = service_of(steps, workload, limit)
     price = None
     if usd_per_device_hour is None:
@@ -354,6 +357,4 @@ def estimate(
             deployment.n_devices, usd_per_device_hour, service.requests_per_s,
             workload.prompt_tokens, workload.output_tokens, price,
         )  # fmt: skip
-    return Estimate(
-        model, device, deployment, workload, engine, calibration, overheads, memory, service, cost
-    )
+    return Estimate(model, device, deployment, workload, engine, calibration, adds, memory, service, cost)

@@ -14,6 +14,8 @@ import calc
 COMMANDS = {
     "memory": ("predictions beside an engine's start-up logs or fit labels", "validate.memory"),
     "score": ("predictions beside measured end-to-end runs", "validate.score"),
+    "import": ("result files of benchmark tools as rows for score", "validate.importing"),
+    "calibrate": ("fit an engine's overheads to result files", "validate.calibrate"),
     "kernels": ("predictions beside measured kernel latencies", "validate.kernels"),
     "run": ("run the kernels of a model on this machine", None),
     "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),

@@ -56,7 +56,7 @@ def _profiles(engine: str, runs: list[Run]) -> list[dict]:
             )
         except calc.SpecError as error:
             print(f"left aside: {each.id}: {' '.join(str(error).split())}", flush=True)
-    return [_refitted(engine, row, part) for row, part in zip(rows, members, strict=True)]
+    return [refitted(engine, row, part) for row, part in zip(rows, members, strict=True)]
 
 
 def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
@@ -65,7 +65,8 @@ def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
     return next((i for i in fitting if vendor in rows[i].get("vendors", ())), fitting[0])
 
 
-def _refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
+def refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
+    """Return a profile fitted to runs; as it was where they are too few."""
     if len(members) < LEAST_RUNS:
         return row
     profile, _ = profile_of(members)
@@ -123,6 +124,3 @@ def _profile_lines(row: dict) -> list[str]:
     if row.get("note"):
         lines.append(f'    note: "{row["note"]}"')
     return lines
-
-
-__all__ = ["add_arguments", "overheads_text", "profile_index", "run"]

@@ -15,18 +15,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", default="default", help="default, family, datasheet, an id or a path"
     )
+    parser.add_argument("--overheads", metavar="FILE", help="an engine's overheads, of validate calibrate")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score every row of a table."""
     cache: dict = {}
-    scores = [score_of(each, args.calibration, cache) for each in read_runs(args.rows)]
+    scores = [score_of(each, args.calibration, cache, args.overheads) for each in read_runs(args.rows)]
     print(json.dumps(as_record(scores, args.calibration), allow_nan=False) if args.json else as_table(scores))
     return 0 if any(score.predicted is not None for score in scores) else 2
 
 
-def score_of(run: Run, calibration: str = "default", cache: dict | None = None) -> Score:
+def score_of(
+    run: Run, calibration: str = "default", cache: dict | None = None, overheads: str | None = None
+) -> Score:
     """Return the calculator's figure beside a measured one; runs of the same estimate share it."""
     known = {"row": run.row, "id": run.id, "group": run.group, "metric": run.metric, "measured": run.value}
     cache = {} if cache is None else cache
@@ -37,7 +40,7 @@ def score_of(run: Run, calibration: str = "default", cache: dict | None = None) 
     )
     try:
         if key not in cache:
-            cache[key] = scenario_of(run).estimate(calibration)
+            cache[key] = scenario_of(run).estimate(calibration, overheads)
         estimate = cache[key]
         reason = refusal(estimate)
         if reason:

@@ -1,4 +1,4 @@
-"""The command line: ``ullage plan | estimate | explain | list | show | serve | validate``."""
+"""The command line: ``ullage plan | estimate | explain | list | show | serve | validate | calibrate``."""
 
 from calc.cli.commands import main
 

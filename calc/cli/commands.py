@@ -1,4 +1,4 @@
-"""The command line: ``ullage plan | estimate | explain | list | show | serve | validate``.
+"""The command line: ``ullage plan | estimate | explain | list | show | serve | validate | calibrate``.
 
 Parsing only: every figure comes from the public names of ``calc``.
 Exit codes: 0 fits and meets the limits, 1 does not, 2 wrong usage or input.
@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["validate"]:
         return _validate(arguments[1:])
+    if arguments[:1] == ["calibrate"]:
+        return _validate(arguments)
     args = _parser().parse_args(arguments)
     try:
         output, code = args.run(args)
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_serve(commands)
     commands.add_parser("validate", help="run real kernels and compare (python -m validate)", add_help=False)
+    commands.add_parser("calibrate", help="fit an engine's overheads to your own runs", add_help=False)
     return parser
 
 

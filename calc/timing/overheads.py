@@ -9,6 +9,7 @@ maker of the device (``python -m validate overheads``), never per model.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device
@@ -151,7 +152,12 @@ def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidi
     files = spec_files("calibrations", "overheads")
     if engine not in files:
         raise SpecError(f"engine: {engine!r} has no overheads; known are {', '.join(files)}")
-    data = _checked(files[engine])
+    return _chosen(_checked(files[engine]), version, vendor)
+
+
+def _chosen(data: Mapping, version: str | None, vendor: str) -> Overheads:
+    """Return the profile of a file that speaks for a version on devices of a maker."""
+    engine = data["id"]
     fitting = [row for row in data["profiles"] if covers(row["versions"], version)]
     if not fitting:
         known = ", ".join(row["versions"] for row in data["profiles"])
@@ -160,8 +166,13 @@ def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidi
     return _overheads(engine, row, tuple(sources_from(data["sources"]).values()))
 
 
-def overheads_of(deployment: Deployment, device: Device) -> Overheads:
-    """Return the overheads of a deployment's engine on a device.
+def overheads_of(deployment: Deployment, device: Device, path: str | None = None) -> Overheads:
+    """Return the overheads of a deployment's engine on a device, or those of a file.
+
+    Raises
+    ------
+    SpecError
+        If the file is not one of overheads, or of another engine.
 
     Examples
     --------
@@ -169,7 +180,13 @@ def overheads_of(deployment: Deployment, device: Device) -> Overheads:
     >>> overheads_of(Deployment(), load_device("h100-sxm")).engine
     'vllm'
     """
-    return load_overheads(deployment.engine, deployment.engine_version, device.vendor.lower())
+    version, vendor = deployment.engine_version, device.vendor.lower()
+    if path is None:
+        return load_overheads(deployment.engine, version, vendor)
+    data = _checked(Path(path))
+    if data["id"] != deployment.engine:
+        raise SpecError(f"overheads: {path} is of {data['id']}; allowed is a file of {deployment.engine}")
+    return _chosen(data, version, vendor)
 
 
 def _overheads(engine: str, row: Mapping, sources) -> Overheads:
@@ -196,6 +213,4 @@ def _checked(path) -> dict:
 
     data = read_yaml(path)
     check_file("overheads", data, path)
-    if data["id"] != path.stem:
-        raise SpecError(f"{path}: id {data['id']!r} must equal the file's name")
     return data

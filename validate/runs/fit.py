@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calc.timing.overheads import GROUPS, HOST, Overheads
-from validate.runs.recorded import Recorded, Runs, overheads_from, recorded
-from validate.runs.table import Run
+from validate.runs.recorded import Recorded, Runs, overheads_from
 
 _ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typing errors, other machines
 _FACTOR_SPREAD = 0.15  # kernel factors are believed to lie within this of 1, in logarithms
@@ -121,20 +120,6 @@ def run_error(ratios: np.ndarray) -> dict[str, float]:
         "low": float(min(1.0, np.quantile(ratios, 0.1))),
         "high": float(max(1.0, np.quantile(ratios, 0.9))),
     }
-
-
-def fit_profile(runs: Sequence[Run], engine: str = "") -> dict:
-    """Return a profile's numbers and errors, fitted on runs of one engine.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Those that cannot be answered are left aside.
-    engine : str
-        Keep runs of this engine only; all where empty.
-    """
-    members = [recorded(run) for run in runs if engine in ("", run.engine)]
-    return profile_of(members)[0]
 
 
 def profile_of(members: Sequence[Recorded]) -> tuple[dict, dict[str, np.ndarray]]:

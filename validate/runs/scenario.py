@@ -22,9 +22,12 @@ class Scenario:
     deployment: calc.Deployment
     workload: calc.Workload
 
-    def estimate(self, calibration: str = "default") -> calc.Estimate:
+    def estimate(self, calibration: str = "default", overheads: str | None = None) -> calc.Estimate:
         """Return the calculator's answer."""
-        return calc.estimate(self.model, self.device, self.deployment, self.workload, calibration=calibration)
+        return calc.estimate(
+            self.model, self.device, self.deployment, self.workload,
+            calibration=calibration, overheads=overheads,
+        )  # fmt: skip
 
 
 def scenario_of(run: Run) -> Scenario:
