@@ -9,8 +9,9 @@ import calc
 from calc.specs.engine import covers
 from calc.specs.facts import spec_files
 from calc.specs.strict_yaml import read_yaml
-from validate.runs.fit import profile_of, split
-from validate.runs.recorded import Recorded, recorded
+from validate.runs.accuracy import Outcome, outcomes_of, page
+from validate.runs.fit import overheads_of, profile_of, split
+from validate.runs.recorded import Recorded, Runs, recorded
 from validate.runs.scenario import scenario_of
 from validate.runs.table import Run, read_runs, version_of
 from validate.yaml_text import flow
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rows", metavar="ROWS", nargs="+", help="tables of measured runs (.csv)")
     parser.add_argument("--out", default="calibrations/overheads", metavar="FOLDER", help="where files go")
     parser.add_argument("--engine", action="append", help="fit this engine only (may be given again)")
+    parser.add_argument("--report", metavar="FILE", help="write how far predictions are off to this page")
     parser.add_argument("--title", default="measured end-to-end runs", help="title of the source")
     parser.add_argument("--url", default="", help="address of the source")
     parser.add_argument("--date", default=None, help="date of the source (default today)")
@@ -35,17 +37,19 @@ def run(args: argparse.Namespace) -> int:
     engines = [
         name for name in dict.fromkeys(each.engine for each in runs) if not args.engine or name in args.engine
     ]
-    written = 0
+    outcomes: list[Outcome] = []
     for engine in engines:
-        profiles = _profiles(engine, [each for each in runs if each.engine == engine])
+        profiles = _profiles(engine, [each for each in runs if each.engine == engine], outcomes)
         path = Path(args.out) / f"{engine}.yaml"
         path.write_text(overheads_text(engine, profiles, args.title, args.url, args.date), encoding="utf-8")
         print(f"wrote {path}", flush=True)
-        written += 1
-    return 0 if written else 2
+    if args.report:
+        Path(args.report).write_text(page(outcomes), encoding="utf-8")
+        print(f"wrote {args.report}")
+    return 0 if engines else 2
 
 
-def _profiles(engine: str, runs: list[Run]) -> list[dict]:
+def _profiles(engine: str, runs: list[Run], outcomes: list[Outcome]) -> list[dict]:
     """Return the profiles of an engine's file, refitted where there are enough runs of them."""
     rows = [dict(row) for row in read_yaml(spec_files("calibrations", "overheads")[engine])["profiles"]]
     members: list[list[Recorded]] = [[] for _ in rows]
@@ -56,7 +60,7 @@ def _profiles(engine: str, runs: list[Run]) -> list[dict]:
             )
         except calc.SpecError as error:
             print(f"left aside: {each.id}: {' '.join(str(error).split())}", flush=True)
-    return [refitted(engine, row, part) for row, part in zip(rows, members, strict=True)]
+    return [refitted(engine, row, part, outcomes) for row, part in zip(rows, members, strict=True)]
 
 
 def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
@@ -65,11 +69,14 @@ def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
     return next((i for i in fitting if vendor in rows[i].get("vendors", ())), fitting[0])
 
 
-def refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
+def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | None = None) -> dict:
     """Return a profile fitted to runs; as it was where they are too few."""
     if len(members) < LEAST_RUNS:
         return row
-    profile, _ = profile_of(members)
+    profile, outside = profile_of(members)
+    if outcomes is not None:
+        fitted = Runs(members).predicted(overheads_of(members, profile["values"]))
+        outcomes += outcomes_of(members, fitted, outside, profile["errors"])
     host, kernels, reach = split(profile["values"])
     makers = "/".join(row.get("vendors", []))
     for metric, error in profile["errors"].items():
