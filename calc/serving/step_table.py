@@ -77,14 +77,16 @@ class StepTable:
         seconds = _bilinear(self.past_s, self.tokens, self.contexts, np.maximum(tokens, 1.0), seen)
         return np.where(np.asarray(past_tokens) > 0, seconds, 0.0)
 
-    def prompt_attention(self, prompt_tokens, chunk_tokens=None):
-        """Attention of whole prompts, cut into chunks of the token budget. [s]"""
-        chunk = self.budget_tokens if chunk_tokens is None else chunk_tokens
-        prompts = np.asarray(prompt_tokens, dtype=float)
-        total = self.attention(np.minimum(prompts, chunk))
-        for start in np.arange(chunk, prompts.max(initial=0), chunk):
-            rest = np.clip(prompts - start, 0, chunk)
-            piece = self.attention(rest) + self.past(rest, start)
+    def prompt_attention(self, new_tokens, past_tokens=0):
+        """Attention of whole prompts, cut into chunks of the token budget. [s]
+
+        ``past_tokens`` of each are cached already.
+        """
+        chunk, new = self.budget_tokens, np.asarray(new_tokens, dtype=float)
+        total = 0.0 * new
+        for start in np.arange(0, max(1, new.max(initial=0)), chunk):
+            rest = np.clip(new - start, 0, chunk)
+            piece = self.attention(rest) + self.past(rest, start + past_tokens)
             total = total + np.where(rest > 0, piece, 0.0)
         return total
 

@@ -10,7 +10,7 @@ from calc.specs.errors import SpecError
 
 KINDS = ("constant", "geometric", "lognormal", "empirical")
 #: points of a quantile table
-_POINTS = 4096
+_POINTS = 16384
 
 
 @dataclass(frozen=True)
