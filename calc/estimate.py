@@ -8,6 +8,7 @@ import numpy as np
 
 from calc.economics.cost import Cost, cost_of
 from calc.economics.prices import device_price
+from calc.serving.arrivals import open_loop_service
 from calc.serving.batching import Service, Steps, service_of
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
@@ -81,6 +82,14 @@ class Estimate:
         return self.service.requests_per_s
 
     @property
+    def open_loop(self):
+        """What requests see at the arrival rate, with percentiles; a tuple of them for several rates."""
+        found = self.service.open_loop
+        if not found:
+            raise SpecError(f"open_loop: mode {self.workload.mode!r} has none; allowed is 'open_loop'")
+        return found if np.ndim(self.workload.requests_per_s) else found[0]
+
+    @property
     def n_devices(self):
         """Devices of the whole deployment."""
         return self.deployment.n_devices
@@ -98,8 +107,9 @@ class Estimate:
     def range(self, metric: str):
         """Return (low, high) of the 80 % interval of a metric."""
         value = self._metric(metric)
-        ratio = np.exp(Z80 * self._duration(metric).sigma)
-        return value / ratio, value * ratio
+        with np.errstate(invalid="ignore"):  # without a steady state times and their range are infinite
+            ratio = np.exp(Z80 * self._duration(metric).sigma)
+            return value / ratio, value * ratio
 
     def trust(self, metric: str) -> str:
         """Return how far a metric can be trusted: calibrated, family, datasheet or extrapolated."""
@@ -253,6 +263,9 @@ def _check_timed(deployment: Deployment, workload: Workload) -> None:
             raise SpecError(
                 f"{name}: {value}: times are not answered yet, allowed is 1; memory is (calc.memory)"
             )
+    if deployment.speculation is not None:
+        kind = deployment.speculation.kind
+        raise SpecError(f"speculation: {kind!r}: allowed is None; calc.speculate times decoding with drafts")
     if np.any(np.asarray(workload.shared_prefix_tokens) != 0):
         shared = workload.shared_prefix_tokens
         raise SpecError(
@@ -312,7 +325,11 @@ def estimate(
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
-    service = service_of(Steps(model, device, deployment, engine, calibration), workload, limit)
+    steps = Steps(model, device, deployment, engine, calibration)
+    if workload.mode == "open_loop":
+        service = open_loop_service(steps, workload, memory)
+    else:
+        service = service_of(steps, workload, limit)
     price = None
     if usd_per_device_hour is None:
         price = device_price(device.id, price_term)
@@ -322,7 +339,7 @@ def estimate(
             f"usd_per_device_hour: {usd_per_device_hour!r} is not allowed; allowed are prices above 0"
         )
     cost = None
-    if usd_per_device_hour is not None:
+    if usd_per_device_hour is not None and np.all(np.asarray(service.requests_per_s) > 0):
         cost = cost_of(
             deployment.n_devices, usd_per_device_hour, service.requests_per_s,
             workload.prompt_tokens, workload.output_tokens, price,

@@ -9,16 +9,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calc.serving.scheduler import Scheduler
+from calc.serving.batching import Service, Steps, e2e_latency_s, token_rate
+from calc.serving.scenario import check_scalar
+from calc.serving.scheduler import Scheduler, scheduler_of
 from calc.serving.step_chain import STATES, Flow, StepChain, step_chain
-from calc.serving.step_table import StepTable
+from calc.serving.step_table import StepTable, step_table
+from calc.specs.errors import SpecError
+from calc.specs.numeric import maximum, minimum
+from calc.specs.workload import Workload
+from calc.timing.step_time import Duration, TimedOp, waiting
+from calc.work.budget import Memory
+from calc.work.op import Sequences
 
-#: stands in for no arrivals at all [1/s]
-_IDLE_RATE = 1e-6
+#: share of the highest rate that stands in for no arrivals at all
+_IDLE_LOAD = 1e-5
 #: points at which distributions over requests are evaluated
 _POINTS = 8192
-#: share of time at the ends of the chain above which it is widened, how often, and most requests
-_TAIL, _WIDENINGS, _LEVELS = 3e-4, 7, 1200
+#: share of time at the ends of the chain above which it is widened, and how often
+_TAIL, _WIDENINGS = 3e-4, 7
+#: requests in the chain that wait for a place; longer queues are continued geometrically
+_QUEUE = 60
 PERCENTILES = (50, 90, 99)
 
 
@@ -128,6 +138,61 @@ def open_loop(
     return [chain.at(float(rate)) for rate in np.atleast_1d(requests_per_s)]
 
 
+def open_loop_service(steps: Steps, load: Workload, memory: Memory) -> Service:
+    """Return the service of requests that arrive at a rate, or at several.
+
+    Times are means over requests; percentiles are in ``Service.open_loop``. Without a steady
+    state they are infinite and the rate of finished requests is the highest that can be had.
+    """
+    for name in ("prompt_tokens", "output_tokens", "shared_prefix_tokens"):
+        if np.ndim(getattr(load, name)):
+            raise SpecError(f"{name}: an array is not allowed in an open loop; allowed is one number")
+    check_scalar(steps.deployment)
+    prompts = load.prompt_lengths.table(load.prompt_tokens)
+    outputs = load.output_lengths.table(load.output_tokens)
+    rules = scheduler_of(steps, memory, load.prompt_tokens + load.output_tokens)
+    longest = int(min(prompts.max() + outputs.max(), 2**20))
+    table = step_table(steps, rules.max_sequences, rules.budget_tokens, longest)
+    found = open_loop(table, rules, prompts, outputs, load.requests_per_s)
+    return _service(steps, load, found, float(outputs.mean()), np.ndim(load.requests_per_s) > 0)
+
+
+def _service(steps: Steps, load: Workload, found: list[OpenLoop], output_tokens, is_array) -> Service:
+    def column(values):
+        values = np.array(list(values), dtype=float)
+        return values if is_array else float(values[0])
+
+    ttft_s, tpot_s = column(each.ttft.mean for each in found), column(each.tpot.mean for each in found)
+    tpot_s = np.where(np.isnan(tpot_s), 0.0, tpot_s)[()]
+    running = column(min(each.mean_in_flight, each.cap) for each in found)
+    alone = steps.time(Sequences("prefill", 1, load.prompt_tokens, 0))
+    context = load.prompt_tokens + (load.output_tokens - 1) / 2
+    decode = steps.time(Sequences("decode", maximum(running, 1.0), 1, context))
+    rate = column(min(each.requests_per_s, each.max_requests_per_s) for each in found)
+    return Service(
+        ttft=_stretched(alone, waiting("queue, running step, prompts of others", 1.0), ttft_s),
+        tpot=_stretched(decode, alone, tpot_s),
+        e2e_latency_s=e2e_latency_s(ttft_s, tpot_s, output_tokens),
+        requests_per_s=rate,
+        output_tokens_per_s=token_rate(rate, output_tokens),
+        concurrency=running,
+        queued=column(each.mean_in_flight for each in found) - running,
+        open_loop=tuple(found),
+    )
+
+
+def _stretched(base: Duration, other: Duration, seconds) -> Duration:
+    """Return a step's rows and as much of another that both take so long; the first alone if it is longer."""
+    is_finite = np.isfinite(seconds)
+    known = np.where(is_finite, seconds, base.seconds)[()]
+    share, more = minimum(1.0, known / base.seconds), maximum(0.0, known - base.seconds)
+    rows = base.times(share) + other.times(more / other.seconds)
+    if np.all(is_finite):
+        return rows.merged()
+    never = np.where(is_finite, 0.0, np.inf)[()]
+    return (rows + Duration((TimedOp("no steady state", never),))).merged()
+
+
 def places(rules: Scheduler, demand: Demand) -> int:
     """Requests that run at once when cache or ``max_sequences`` is full.
 
@@ -137,7 +202,8 @@ def places(rules: Scheduler, demand: Demand) -> int:
         tokens = float(np.mean(demand.new_tokens + demand.output_tokens))
     else:
         tokens = demand.stored_tokens
-    return max(1, min(rules.max_sequences, int(rules.pool_tokens / (tokens + rules.block_tokens / 2))))
+    room = (1 - rules.watermark) * rules.pool_tokens
+    return max(1, min(rules.max_sequences, int(room / (tokens + rules.block_tokens / 2))))
 
 
 class _Chain:
@@ -186,17 +252,22 @@ class _Chain:
         return 1 / (decode + prefill), "places" if decode > prefill else "prefill"
 
     def _mean_step(self, n, requests) -> float:
-        """Mean time of a step in which a random number of prompts (of this mean) start."""
+        """Mean time of steps in which random numbers of prompts (of this mean) start.
+
+        Prompts beyond the budget take several steps.
+        """
         counts = np.arange(0, int(requests + 10 * np.sqrt(requests) + 12))
         logs = counts * np.log(max(requests, 1e-12)) - requests - np.cumsum(np.log(np.maximum(counts, 1)))
-        tokens = np.minimum(counts * self.prompt, self.budget(n))
-        return float((np.exp(logs) * self.step_s(n, tokens)).sum() / np.exp(logs).sum())
+        chance, budget = np.exp(logs), self.budget(n)
+        steps = np.maximum(counts * self.prompt / budget, 1.0)
+        seconds = steps * self.step_s(n, np.minimum(counts * self.prompt, budget))
+        return float((chance * seconds).sum() / (chance * steps).sum())
 
     def at(self, rate: float) -> OpenLoop:
         """Return what requests see at a rate."""
         if rate >= self.max_rate:
             return self._unsteady(rate)
-        asked, rate = rate, max(rate, _IDLE_RATE)
+        asked, rate = rate, max(rate, _IDLE_LOAD * self.max_rate)
         chain = self._balance(rate)
         ttft, queue, early = self._first_token(chain)
         steps = self.demand.decode_steps
@@ -228,10 +299,11 @@ class _Chain:
         prompts, steps = self.work, self.demand.decode_steps
         flow = Flow(self.step_s, prompts, steps, self.cap, rate, self.rules)
         levels = int(8 + 2 * rate * steps * float(self.step_s(1, np.zeros(1))[0]))
+        most = self.cap + _QUEUE
         reach = float(np.quantile(prompts, 0.999)) + 4 * float((prompts**2).mean() / prompts.mean())
         for _ in range(_WIDENINGS):
-            chain = step_chain(flow, min(levels, _LEVELS), reach)
-            many = chain.in_flight[-max(2, levels // 8) :].sum() > _TAIL and levels < _LEVELS
+            chain = step_chain(flow, min(levels, most), reach)
+            many = chain.in_flight[-max(2, levels // 8) :].sum() > _TAIL and levels < most
             far = chain.share_of_time[:, -STATES // 8 :].sum() > _TAIL
             if not (many or far):
                 break
@@ -240,7 +312,7 @@ class _Chain:
 
     def _first_token(self, chain: StepChain):
         """Times to first token and until a prompt is begun, at evenly spread points, and what follows. [s]"""
-        points = lattice(7, _POINTS)
+        points = lattice(8, _POINTS)
         met = np.searchsorted(np.cumsum(chain.share_of_time), points[0] * (1 - 1e-9))
         count, state = np.unravel_index(np.minimum(met, chain.share_of_time.size - 1), chain.step_s.shape)
         n, idle = chain.running[count], (count == 0) & (state == 0)
@@ -250,14 +322,15 @@ class _Chain:
         carried = chain.carried_tokens[count, state]
         ahead, budget = carried + elapsed * others, self.budget(n)
         full = np.maximum(np.ceil((ahead + prompt) / budget) - 1, 0.0)
-        last = np.minimum(budget, carried + others + prompt - full * budget)
         full_s = self.step_s(n, budget)
-        wait = (1 - elapsed) * duration + self._place_wait(chain, count, points[5])
+        later = np.where(full > 0, _drawn_tokens(chain, full_s, points[7]), 0.0)
+        last = np.minimum(budget, carried + others + prompt - full * budget + later)
+        wait = (1 - elapsed) * duration + self._place_wait(chain, count, points[5], points[6])
         last_s = self.step_s(n, np.maximum(last, 1.0))
         early = self._early(chain, n, last_s, points[6])
         return wait + full * full_s + last_s, wait + np.floor(ahead / budget) * full_s, early
 
-    def _place_wait(self, chain: StepChain, count, share):
+    def _place_wait(self, chain: StepChain, count, share, further):
         """Wait of requests that find all places taken. [s]
 
         Each departure brings them one place nearer; the wait of exponential services is scaled
@@ -268,6 +341,11 @@ class _Chain:
         ahead = np.maximum(count - self.cap + 1, 0)
         if not ahead.any():
             return 0.0 * ahead
+        shares = chain.in_flight
+        if len(shares) > self.cap + _QUEUE:  # the last level stands for all beyond
+            ratio = min(0.999, shares[-3] / max(shares[-4], 1e-300))
+            beyond = np.log1p(-np.clip(further, 0, 1 - 1e-6)) / np.log(ratio)
+            ahead = ahead + np.where(count == len(shares) - 1, np.floor(beyond), 0)
         departures = self.cap / (max(self.demand.decode_steps, 1e-9) * chain.decode_step_s[0][self.cap])
         seen = np.maximum(ahead + np.sqrt(np.maximum(ahead, 1)) * _near_normal(share), 0.0)
         return np.where(ahead > 0, seen, 0.0) / departures * (1 + variation) / 2

@@ -53,6 +53,7 @@ class Replica:
         self._running: list[Sequence] = []  # by admission, ended ones still in it
         self._n_running = self._n_decoding = 0
         self._finish: list[tuple[int, int, Sequence]] = []  # (step, admission, sequence)
+        self._admissible = int(scheduler.blocks * (1 - scheduler.watermark))
         self._step = self._admissions = 0
         self._cached_tokens = 0  # of all decoding sequences
         self._used_blocks = 0
@@ -263,7 +264,7 @@ class Replica:
         reserved = sequence.prompt + sequence.output if rules.reserve == "request" else sequence.computed + new
         blocks = self._blocks_of(sequence, reserved)
         upcoming = self._blocks_next(self._step) if rules.reserve == "prompt" else 0
-        if self._used_blocks + upcoming + blocks > rules.blocks:
+        if self._n_running and self._used_blocks + upcoming + blocks > self._admissible:
             return 0
         self._waiting.popleft()
         self._take(sequence, blocks)

@@ -7,6 +7,8 @@ from calc.specs.errors import SpecError
 from calc.specs.numeric import ceil, floor
 from calc.work.budget import Memory
 
+#: assumed share of blocks that admitting a request leaves free (vLLM V0's default)
+WATERMARK = 0.01
 POLICIES = ("chunked", "prefill_first")
 RESERVES = ("prompt", "request")
 #: what engines do as shipped: assumed from their documentation, where it differs from vLLM V1.
@@ -35,6 +37,8 @@ class Scheduler:
         or ``"request"`` (all of it, never preempted).
     cached_share : float
         Share of each prompt that the prefix cache holds already: neither computed nor stored.
+    watermark : float
+        Share of blocks that starting a request leaves free for those that grow.
     """
 
     max_sequences: int
@@ -44,6 +48,7 @@ class Scheduler:
     policy: str = "chunked"
     reserve: str = "prompt"
     cached_share: float = 0.0
+    watermark: float = WATERMARK
 
     def __post_init__(self):
         for name, allowed in (("policy", POLICIES), ("reserve", RESERVES)):

@@ -21,7 +21,7 @@ from calc.serving.scheduler import Scheduler
 #: states of the backlog
 STATES = 96
 #: most iterations, and the change of all shares in one step at which they stop
-_ITERATIONS, _PRECISION = 80, 1e-5
+_ITERATIONS, _PRECISION = 80, 1e-6
 _TRACE = 1e-12
 #: step durations for which arrivals are tabulated
 _DURATIONS = 160
@@ -160,8 +160,7 @@ class _Solver:
         self.arriving = flow.requests_per_s * seconds  # mean requests during each step
         self.arriving[0, 0] = 0.0
         self.masses = _masses(flow.prompts / width)
-        carried = np.rint((state - served) / width).astype(int)
-        self.moves = _moves(carried, arrivals.shares[arrivals.row(seconds)])
+        self.moves = _moves((state - served) / width, arrivals.shares[arrivals.row(seconds)])
         first = self.masses[:STATES]
         self.first = self.moves[0, 0] = first / first.sum()  # idle: the next step begins with one request
         self.ends = _binomial(running, 1 / max(flow.decode_steps, 1.0))
@@ -256,11 +255,20 @@ def _binomial(running: np.ndarray, share: float) -> np.ndarray:
 
 
 def _moves(carried: np.ndarray, arriving: np.ndarray) -> np.ndarray:
-    """Transitions of the backlog at each level; what lies beyond counts as the last state."""
-    target = np.arange(STATES)
-    offset = target - carried[..., None]
-    moves = np.take_along_axis(arriving[..., :STATES], np.maximum(offset, 0), axis=-1)
-    moves = np.where(offset >= 0, moves, 0.0)
+    """Transitions of the backlog at each level; what lies beyond counts as the last state.
+
+    What is carried over, in widths, is split between the whole ones next to it.
+    """
+    low = np.floor(carried + 1e-9).astype(int)
+    up = np.maximum(carried - low, 0.0)[..., None]
+    moves = _shifted(arriving, low)
+    return (1 - up) * moves + up * _shifted(arriving, low + 1) if up.max() > 1e-6 else moves
+
+
+def _shifted(arriving: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    place = np.arange(STATES) - offset[..., None]
+    moves = np.take_along_axis(arriving[..., :STATES], np.maximum(place, 0), axis=-1)
+    moves = np.where(place >= 0, moves, 0.0)
     moves[..., -1] += np.maximum(0.0, 1 - moves.sum(axis=-1))
     return moves
 
