@@ -1,4 +1,4 @@
-"""Open loop against simulation: the chain of ``calc.serving.arrivals`` beside 30,000 simulated requests.
+"""Open loop against simulation: the chain of ``calc.serving.arrivals`` beside 20,000 simulated requests.
 
 ``python benchmarks/openloop.py [--quick]`` prints the error of mean TPOT and of the 99th percentile of
 TTFT for each scenario, and the summary: deployments times length distributions times loads from 20 to
@@ -37,7 +37,7 @@ DEPLOYMENTS = [
 ]
 LENGTHS = [Lengths("constant"), Lengths("geometric"), Lengths("lognormal", 0.7)]
 LOADS = (0.2, 0.4, 0.6, 0.8, 0.9)
-REQUESTS = 30_000
+REQUESTS = 20_000
 
 
 def compared(deployment, lengths: Lengths, load: float, requests: int) -> dict:

@@ -152,7 +152,7 @@ class Estimate:
 
     def meets(self, slo: "SLO"):
         """Return whether the scenario fits and keeps the given limits on its mean times."""
-        good = np.asarray(self.fits)
+        good = np.asarray(self.fits) & np.isfinite(self.ttft_s)  # infinite without a steady state
         if slo.ttft_s is not None:
             good = good & (np.asarray(self.ttft_s) <= slo.ttft_s)
         if slo.tpot_s is not None:

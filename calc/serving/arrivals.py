@@ -29,6 +29,8 @@ _POINTS = 8192
 _TAIL, _WIDENINGS = 3e-4, 7
 #: requests in the chain that wait for a place; longer queues are continued geometrically
 _QUEUE = 60
+#: steps after the prompt that are followed one by one
+_EARLY = 24
 PERCENTILES = (50, 90, 99)
 
 
@@ -324,10 +326,11 @@ class _Chain:
         full = np.maximum(np.ceil((ahead + prompt) / budget) - 1, 0.0)
         full_s = self.step_s(n, budget)
         later = np.where(full > 0, _drawn_tokens(chain, full_s, points[7]), 0.0)
-        last = np.minimum(budget, carried + others + prompt - full * budget + later)
+        backlog = carried + others + prompt - full * budget + later
+        last = np.minimum(budget, backlog)
         wait = (1 - elapsed) * duration + self._place_wait(chain, count, points[5], points[6])
         last_s = self.step_s(n, np.maximum(last, 1.0))
-        early = self._early(chain, n, last_s, points[6])
+        early = self._early(chain, n, backlog - last, last_s, points[6])
         return wait + full * full_s + last_s, wait + np.floor(ahead / budget) * full_s, early
 
     def _place_wait(self, chain: StepChain, count, share, further):
@@ -350,31 +353,36 @@ class _Chain:
         seen = np.maximum(ahead + np.sqrt(np.maximum(ahead, 1)) * _near_normal(share), 0.0)
         return np.where(ahead > 0, seen, 0.0) / departures * (1 + variation) / 2
 
-    def _early(self, chain: StepChain, n, last_s, point) -> tuple[float, float]:
-        """How much longer the step after one's prompt is than others, and what of it the next inherits.
+    def _early(self, chain: StepChain, n, left, last_s, point) -> np.ndarray:
+        """By how much the first 1, 2, ... steps after one's prompt together exceed as many others. [s]
 
-        Those who arrive during a long step make the next one long. [s], [1]
+        Those who arrive during a long step make the next one long. From the second step on,
+        arrivals are taken at their mean.
         """
         n = np.minimum(n + 1, self.cap)
         mean = chain.decode_step_s[0][np.minimum(n.astype(int), len(chain.in_flight) - 1)]
-        arriving = np.minimum(_drawn_tokens(chain, last_s, point), self.budget(n))
-        after = self.step_s(n, arriving)
-        if self.rules.policy != "chunked":
-            after = np.where(arriving > 0, after + self.step_s(n, 0 * n), after)
-        typical = self.step_s(n, self.prompt) - self.step_s(n, 0 * n)
-        return float(np.mean(after - mean)), min(0.95, chain.finished_per_s * float(np.mean(typical)))
+        per_second, budget, decode = chain.finished_per_s * self.prompt, self.budget(n), self.step_s(n, 0 * n)
+        backlog, excess = left + _drawn_tokens(chain, last_s, point), []
+        for _ in range(_EARLY):
+            tokens = np.minimum(backlog, budget)
+            seconds = self.step_s(n, tokens)
+            if self.rules.policy != "chunked":  # the decodes wait for the prompts
+                seconds = np.where(tokens > 0, seconds + decode, seconds)
+            excess.append(float(np.mean(seconds - mean)))
+            backlog = backlog - tokens + per_second * seconds
+        return np.cumsum(excess)
 
-    def _early_share(self, steps, inherited):
-        """What of the first step's excess the mean over so many steps keeps."""
-        return (1 - inherited**steps) / (1 - inherited) / steps
+    def _early_share(self, steps, early):
+        """Excess of the mean over the first so many steps. [s]"""
+        return early[np.minimum(steps, len(early)).astype(int) - 1] / steps
 
     def _mean_early(self, early) -> float:
         """Excess of the mean over requests over the mean over tokens: short outputs see more of it. [s]"""
         steps = self.demand.output_tokens[self.demand.output_tokens > 1] - 1
         if not len(steps):
             return 0.0
-        shares = self._early_share(steps, early[1])
-        return early[0] * float(shares.mean() - (shares * steps).sum() / steps.sum())
+        shares = self._early_share(steps, early)
+        return float(shares.mean() - (shares * steps).sum() / steps.sum())
 
     def _per_token(self, chain: StepChain, early):
         """Times per output token over requests, each a mean over its own steps. [s]"""
@@ -390,8 +398,8 @@ class _Chain:
         kept = np.sqrt(2 / age**2 * (age - 1 + np.exp(-age)))  # what of a deviation lasts a lifetime
         noise = np.sqrt(variance[n] / steps) * _near_normal(points[2])
         least = float(self.step_s(1, np.zeros(1))[0])
-        first = early[0] * self._early_share(steps, early[1])
-        return np.maximum(at.mean() + kept * (at - at.mean()) + noise + first, least)
+        spread_out = at.mean() + kept * (at - at.mean()) + noise
+        return np.maximum(spread_out + self._early_share(steps, early), least)
 
 
 def spread(values: np.ndarray, mean: float | None = None) -> Spread:

@@ -161,8 +161,9 @@ class _Solver:
         self.arriving[0, 0] = 0.0
         self.masses = _masses(flow.prompts / width)
         self.moves = _moves((state - served) / width, arrivals.shares[arrivals.row(seconds)])
+        self.moves[0, 0] = self.moves[min(1, len(running) - 1), 0]  # for decodes that end in this step
         first = self.masses[:STATES]
-        self.first = self.moves[0, 0] = first / first.sum()  # idle: the next step begins with one request
+        self.first = first / first.sum()  # idle: the next step begins with one request
         self.ends = _binomial(running, 1 / max(flow.decode_steps, 1.0))
         self.decodes = np.ones(self.shape, dtype=bool) if flow.is_chunked else served <= 0
         self.left = np.where(state > 0, 1 - served / np.maximum(state, width), 0.0)
@@ -211,6 +212,8 @@ class _Solver:
     def _one_step(self, shares) -> np.ndarray:
         """Move all shares by one step: decodes end, prompts finish, others arrive."""
         n, (low, up) = self.shape[0], self._births()
+        idle, shares = shares[0, 0], shares.copy()
+        shares[0, 0] = 0.0
         resting = np.where(self.decodes, shares, 0.0)
         after = self.ends.T @ resting + (shares - resting)
         rows = np.arange(n)[:, None]
@@ -219,17 +222,18 @@ class _Solver:
         np.add.at(moved, (np.minimum(rows + low, n - 1), columns), after * (1 - up))
         np.add.at(moved, (np.minimum(rows + low + 1, n - 1), columns), after * up)
         result = self._arrive(moved)
-        self._count_prompts(shares, result)
+        result[0] += idle * self.first
+        self._count_prompts(shares, idle, result)
         return result
 
     def _arrive(self, shares) -> np.ndarray:
         return np.matmul(shares[:, None, :], self.moves)[:, 0, :]
 
-    def _count_prompts(self, before, after) -> None:
+    def _count_prompts(self, before, idle, after) -> None:
         """Expected prompts in a backlog of each size: those left over and those that arrived."""
         left = self._arrive(before * self.left * self.prompts).sum(axis=0)
         others = self._arrive(before * self.arriving).sum(axis=0)
-        new = np.convolve(others, self.masses)[: self.shape[1]] + before[0, 0] * self.first
+        new = np.convolve(others, self.masses)[: self.shape[1]] + idle * self.first
         total = after.sum(axis=0)
         known = total > 1e-12
         self.prompts = np.where(known, (left + new) / np.where(known, total, 1.0), self.prompts)
