@@ -94,7 +94,9 @@ def _report(steps, requests, found, fleet, slo, share, seconds) -> str:
     from calc.cli import text
 
     each = steps.deployment.n_devices
-    lengths = f"{requests.prompt_tokens.mean():,.0f} prompt + {requests.output_tokens.mean():,.0f} output tokens"
+    lengths = (
+        f"{requests.prompt_tokens.mean():,.0f} prompt + {requests.output_tokens.mean():,.0f} output tokens"
+    )
     lines = [
         f"{steps.model.name} on {found.replicas} x {each} x {steps.device.name}, {steps.engine.name}",
         f"{len(requests):,} requests in {requests.span_s:,.0f} s, {requests.requests_per_s:.3g} per second, "
@@ -120,7 +122,9 @@ def _report(steps, requests, found, fleet, slo, share, seconds) -> str:
     if slo.ttft_s or slo.tpot_s:
         good = found.goodput(slo.ttft_s, slo.tpot_s)
         verdict = "meets" if found.meets(slo.ttft_s, slo.tpot_s, share) else "does not meet"
-        lines.append(f"{verdict} the limits at p{share:g}; goodput {good:.3g} of {found.requests_per_s:.3g} requests/s")
+        lines.append(
+            f"{verdict} the limits at p{share:g}; goodput {good:.3g} of {found.requests_per_s:.3g} requests/s"
+        )
     return "\n".join(lines)
 
 

@@ -86,7 +86,9 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
     """
     name = metric_name(metric)
     if estimate.workload.mode == "open_loop" and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(f"explain: {name} of an open loop is not explained; allowed are closed loops and memory")
+        raise SpecError(
+            f"explain: {name} of an open loop is not explained; allowed are closed loops and memory"
+        )
     trace, answer = traced(estimate, name)
     title, unit, _ = METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)

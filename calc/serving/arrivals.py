@@ -404,7 +404,9 @@ class _Chain:
 
 def spread(values: np.ndarray, mean: float | None = None) -> Spread:
     """Return mean and percentiles of values over requests."""
-    return Spread(float(values.mean()) if mean is None else mean, *np.percentile(values, PERCENTILES).tolist())
+    return Spread(
+        float(values.mean()) if mean is None else mean, *np.percentile(values, PERCENTILES).tolist()
+    )
 
 
 def lattice(dimensions: int, points: int) -> np.ndarray:

@@ -261,7 +261,9 @@ class Replica:
         if self._n_running >= rules.max_sequences:
             return 0
         new = min(sequence.target - sequence.computed, room)
-        reserved = sequence.prompt + sequence.output if rules.reserve == "request" else sequence.computed + new
+        reserved = (
+            sequence.prompt + sequence.output if rules.reserve == "request" else sequence.computed + new
+        )
         blocks = self._blocks_of(sequence, reserved)
         upcoming = self._blocks_next(self._step) if rules.reserve == "prompt" else 0
         if self._n_running and self._used_blocks + upcoming + blocks > self._admissible:

@@ -31,7 +31,9 @@ def steps_of(
     model, device, deployment = load_model(model), load_device(device), deployment or Deployment()
     check_scalar(deployment)
     check_tp(model, deployment.tp)
-    return Steps(model, device, deployment, engine_of(deployment, device), calibration_for(device, calibration))
+    return Steps(
+        model, device, deployment, engine_of(deployment, device), calibration_for(device, calibration)
+    )
 
 
 def memory_of_steps(steps: Steps, load: Workload) -> Memory:

@@ -53,7 +53,9 @@ class Scheduler:
     def __post_init__(self):
         for name, allowed in (("policy", POLICIES), ("reserve", RESERVES)):
             if getattr(self, name) not in allowed:
-                raise SpecError(f"{name}: {getattr(self, name)!r} is not known; allowed are {', '.join(allowed)}")
+                raise SpecError(
+                    f"{name}: {getattr(self, name)!r} is not known; allowed are {', '.join(allowed)}"
+                )
         if not 0 <= self.cached_share < 1:
             raise SpecError(f"cached_share: {self.cached_share!r} is not allowed; allowed are 0 <= share < 1")
 

@@ -103,7 +103,9 @@ def ready(steps: Steps, requests: Requests, **rules) -> tuple[StepTable, Schedul
     SpecError
         If the weights alone do not fit.
     """
-    prompt, output = (max(1, round(float(n.mean()))) for n in (requests.prompt_tokens, requests.output_tokens))
+    prompt, output = (
+        max(1, round(float(n.mean()))) for n in (requests.prompt_tokens, requests.output_tokens)
+    )
     memory = memory_of_steps(steps, Workload(prompt_tokens=prompt, output_tokens=output))
     scheduler = scheduler_of(steps, memory, prompt + output, **rules)
     if scheduler.blocks < 1:

@@ -71,7 +71,10 @@ def _request(path: Path, line: int, columns, values: list[str]) -> tuple[float, 
     (time, at), *tokens = columns
     if len(values) <= max(place for _, place in columns):
         raise SpecError(f"{where}: {len(values)} values; allowed are as many as columns")
-    return (_seconds(where, time, values[at]), *(_tokens(where, name, values[place]) for name, place in tokens))
+    return (
+        _seconds(where, time, values[at]),
+        *(_tokens(where, name, values[place]) for name, place in tokens),
+    )
 
 
 def _seconds(where: str, name: str, text: str) -> float:

@@ -46,7 +46,9 @@ class Speculation:
             raise SpecError(f"speculation: {self.kind!r} is not known; allowed are {', '.join(KINDS)}")
         object.__setattr__(self, "draft_tokens", whole_number("draft_tokens", self.draft_tokens, 1, 64))
         if not 0 < self.acceptance <= 1:
-            raise SpecError(f"acceptance: {self.acceptance!r} is not allowed; allowed are 0 < acceptance <= 1")
+            raise SpecError(
+                f"acceptance: {self.acceptance!r} is not allowed; allowed are 0 < acceptance <= 1"
+            )
         if (self.kind == "draft") != (self.draft_model is not None):
             raise SpecError(
                 f"draft_model: {self.draft_model!r} with {self.kind!r}; allowed is a model with 'draft' only"

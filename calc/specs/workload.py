@@ -107,7 +107,9 @@ class Workload:
         rate = self.requests_per_s
         if (mode == "open_loop") != (rate is not None):
             need = "needs" if rate is None else "does not take"
-            raise SpecError(f"requests_per_s: mode {mode!r} {need} a rate; allowed is a rate with 'open_loop'")
+            raise SpecError(
+                f"requests_per_s: mode {mode!r} {need} a rate; allowed is a rate with 'open_loop'"
+            )
         if rate is None:
             return
         if self.concurrency is not None:

@@ -164,7 +164,9 @@ def naive(rows, limits: Scheduler, steps: StepTable):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 0.2), st.integers(1, 1500), st.integers(1, 40)), min_size=1, max_size=30))
+@given(
+    st.lists(st.tuples(st.floats(0, 0.2), st.integers(1, 1500), st.integers(1, 40)), min_size=1, max_size=30)
+)
 def test_skipping_ahead_gives_what_single_steps_give(rows):
     rows = sorted(rows)
     limits = rules(max_sequences=8)
@@ -185,7 +187,9 @@ def test_skipping_ahead_gives_what_single_steps_give(rows):
 def test_every_request_is_served_once_and_all_blocks_come_back(rows, blocks, policy, reserve):
     from calc.serving.replica import Replica, Sequence
 
-    replica = Replica(table(budget=100), rules(blocks=blocks, budget_tokens=100, policy=policy, reserve=reserve))
+    replica = Replica(
+        table(budget=100), rules(blocks=blocks, budget_tokens=100, policy=policy, reserve=reserve)
+    )
     for i, (arrival, prompt, output) in enumerate(sorted(rows)):
         replica.advance(arrival)
         replica.push(Sequence(i, arrival, prompt, output))
@@ -229,7 +233,9 @@ def test_more_than_can_be_served_queues_for_ever():
 
 
 def test_the_same_seed_gives_the_same_times():
-    one, two = (calc.simulate("llama-3.1-8b", "h100-sxm", None, poisson_requests(5, 300, 500, 50)) for _ in "ab")
+    one, two = (
+        calc.simulate("llama-3.1-8b", "h100-sxm", None, poisson_requests(5, 300, 500, 50)) for _ in "ab"
+    )
     assert (one.ttft_s == two.ttft_s).all()
 
 
