@@ -17,9 +17,9 @@ from calc.planning.solve import Solution as Solution
 from calc.planning.solve import solve as solve
 from calc.record import memory_record as memory_record
 from calc.record import plain as plain
-from calc.serving.arrivals import OpenLoop as OpenLoop
 from calc.serving.disaggregation import Disaggregated as Disaggregated
 from calc.serving.disaggregation import disaggregate as disaggregate
+from calc.serving.open_loop import OpenLoop as OpenLoop
 from calc.serving.replay import Fleet as Fleet
 from calc.serving.replay import fewest_replicas as fewest_replicas
 from calc.serving.replay import simulate as simulate

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from calc.estimate import Estimate
-    from calc.serving.arrivals import OpenLoop
+    from calc.serving.open_loop import OpenLoop
     from calc.work.budget import Memory
 
 _MEMORY = (

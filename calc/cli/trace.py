@@ -8,8 +8,12 @@ from calc.cli.scenario import add_command, add_scenario, number, scenario_of, sl
 
 _EXAMPLE = "ullage trace requests.csv --model llama-3.1-70b --device h100-sxm --tp 4 --ttft 2s --tpot 50ms"
 _SHARES = (50, 90, 99)
-_TIMES = {"ttft_s": "time to first token", "tpot_s": "time per output token", "e2e_latency_s": "whole request",
-          "queue_s": "queueing"}  # fmt: skip
+_TIMES = {
+    "ttft_s": "time to first token",
+    "tpot_s": "time per output token",
+    "e2e_latency_s": "whole request",
+    "queue_s": "queueing",
+}
 #: options of a scenario that a trace has itself
 _NOT_USED = ("users", "prompt", "output", "mode", "price", "price_term", "rate", "lengths")
 
@@ -24,8 +28,12 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--rate-scale", default="1", metavar="X", help="replay X times as fast (default 1)")
     parser.add_argument("--routing", default="round_robin", choices=["round_robin", "least_loaded"])
-    parser.add_argument("--policy", default=None, choices=["chunked", "prefill_first"],
-                        help="prompts share steps with decodes, or go first (default: the engine's)")  # fmt: skip
+    parser.add_argument(
+        "--policy",
+        default=None,
+        choices=["chunked", "prefill_first"],
+        help="prompts share steps with decodes, or go first (default: the engine's)",
+    )
     parser.add_argument("--cached-share", default="0", metavar="SHARE", help="of each prompt, prefix-cached")
     parser.add_argument("--limit", default=None, metavar="N", help="read the first N requests only")
     add_scenario(parser)

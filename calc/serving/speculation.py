@@ -109,7 +109,7 @@ def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:
         draft = load_model(speculation.draft_model)
         if draft.vocab_size != steps.model.vocab_size:
             raise SpecError(
-                f"draft_model: {draft.id} has {draft.vocab_size} tokens in its vocabulary; allowed are models "
+                f"draft_model: {draft.id} has a vocabulary of {draft.vocab_size} tokens; allowed are models "
                 f"with the {steps.model.vocab_size} of {steps.model.id}"
             )
         deployment = replace(steps.deployment, weight_dtype=None)

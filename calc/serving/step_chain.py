@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calc.serving.scheduler import Scheduler
-
 #: states of the backlog
 STATES = 96
 #: most iterations, and the change of all shares in one step at which they stop
@@ -31,25 +29,19 @@ _DURATIONS = 160
 class Flow:
     """What a chain is about.
 
-    ``step_s(n, tokens)`` is the time of a step, ``prompts`` equally likely tokens to prefill per
-    request, ``decode_steps`` the mean of them a request needs, ``cap`` most that decode at once.
+    ``step_s(n, tokens)`` is the time of a step and ``budget(n)`` its most prompt tokens beside
+    ``n`` decodes; ``prompts`` equally likely tokens to prefill per request, ``decode_steps`` the
+    mean of them a request needs, ``cap`` most that decode at once; ``is_chunked`` says whether
+    prompts and decodes share steps.
     """
 
     step_s: Callable
+    budget: Callable
     prompts: np.ndarray
     decode_steps: float
     cap: int
     requests_per_s: float
-    rules: Scheduler
-
-    @property
-    def is_chunked(self) -> bool:
-        """Whether prompts and decodes share steps."""
-        return self.rules.policy == "chunked"
-
-    def budget(self, n):
-        """Prompt tokens that fit into a step beside ``n`` decodes. [tokens]"""
-        return np.maximum(1.0, self.rules.budget_tokens - (n if self.is_chunked else 0 * n))
+    is_chunked: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +95,23 @@ class StepChain:
         mean = np.where(count > 1e-12, mean, mean[count.argmax()])
         variance = (self.share_of_time * self.step_s).sum(axis=1) / count - mean**2
         return np.array([mean, np.where(count > 1e-12, np.maximum(variance, 0.0), 0.0)])
+
+    def excess_s(self, level: int, backlog_tokens: np.ndarray, count: int) -> np.ndarray:
+        """How much longer than usual the next steps are from backlogs like these, at one level. [s]"""
+        seconds, served = self.step_s[level], self.served_tokens[level]
+        moves = _moves(
+            self.carried_tokens[level] / self.width, self.arrivals.shares[self.arrivals.row(seconds)]
+        )
+        if not self.is_chunked:  # the decodes wait for the prompts
+            seconds = seconds + np.where(served > 0, seconds[0], 0.0)
+        usual = float(_stationary(moves) @ seconds)
+        state = np.minimum(np.rint(backlog_tokens / self.width), STATES - 1).astype(int)
+        shares = np.bincount(state, minlength=STATES) / len(state)
+        excess = []
+        for _ in range(count):
+            excess.append(float(shares @ seconds) - usual)
+            shares = shares @ moves
+        return np.array(excess)
 
 
 def step_chain(flow: Flow, levels: int, reach_tokens: float) -> StepChain:

@@ -28,7 +28,7 @@ class Lengths:
 
     Examples
     --------
-    >>> Lengths("lognormal", sigma=1.0).quantile(0.5, 1000)
+    >>> print(Lengths("lognormal", sigma=1.0).quantile(0.5, 1000))
     607.0
     """
 

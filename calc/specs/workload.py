@@ -90,6 +90,8 @@ class Workload:
             put(self, name, lengths)
             if mode != "open_loop" and lengths != Lengths():
                 raise SpecError(f"{name}: {lengths.kind!r} needs requests_per_s; allowed is 'constant'")
+            if lengths.values:  # observed lengths bring their mean
+                put(self, name.replace("lengths", "tokens"), round(sum(lengths.values) / len(lengths.values)))
         put(self, "prompt_tokens", whole_number("prompt_tokens", self.prompt_tokens, 1, 2**30))
         put(self, "output_tokens", whole_number("output_tokens", self.output_tokens, 1, 2**30))
         shared = whole_number("shared_prefix_tokens", self.shared_prefix_tokens, 0, 2**30)

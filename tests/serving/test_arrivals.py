@@ -104,6 +104,30 @@ def test_few_places_make_requests_queue():
     assert e.open_loop.queue.p99 > 0.2
 
 
+def test_observed_lengths_bring_their_mean():
+    observed = Lengths("empirical", values=(100, 200, 900))
+    e = estimate(2.0, prompt_lengths=observed, output_lengths=Lengths("empirical", values=(1, 7)))
+    assert (e.workload.prompt_tokens, e.workload.output_tokens) == (400, 4)
+    assert e.open_loop.ttft.p99 > 1.5 * e.open_loop.ttft.p50
+
+
+def test_a_budget_that_decodes_can_fill_leaves_prompts_their_share():
+    deployment = calc.Deployment(max_sequences=512, max_batched_tokens=512)
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", deployment, calc.Workload(requests_per_s=3))
+    assert e.open_loop.bottleneck == "prefill"
+    assert e.open_loop.load == pytest.approx(3 / e.open_loop.max_requests_per_s)
+    assert e.open_loop.max_requests_per_s > 10
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm", "llama.cpp"])
+def test_requests_of_one_token_have_no_time_per_token(engine):
+    deployment = calc.Deployment(engine=engine)
+    load = calc.Workload(requests_per_s=2, output_tokens=1)
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", deployment, load)
+    assert e.tpot_s == 0
+    assert e.e2e_latency_s == e.ttft_s > 0
+
+
 @pytest.mark.parametrize(
     ("load", "message"),
     [
