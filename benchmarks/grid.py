@@ -8,9 +8,10 @@ import time
 import numpy as np
 
 import calc
-from calc.serving.batching import Steps
+from calc.serving.steps import Steps
 from calc.specs.engine import engine_of
 from calc.timing.calibration import calibration_for
+from calc.timing.overheads import overheads_of
 from calc.work.op import Sequences
 
 BATCHES, CONTEXTS, RANKS = 250, 1000, 4
@@ -23,7 +24,8 @@ def million_decode_steps() -> tuple[int, float]:
     tp = np.array([1, 2, 4, 8]).reshape(1, 1, -1)
     model, device = calc.load_model("llama-3.1-70b"), calc.load_device("h100-sxm")
     deployment = calc.Deployment(tp=tp)
-    steps = Steps(model, device, deployment, engine_of(deployment, device), calibration_for(device))
+    engine, adds = engine_of(deployment, device), overheads_of(deployment, device)
+    steps = Steps(model, device, deployment, engine, calibration_for(device), adds)
     start = time.perf_counter()
     seconds = steps.time(Sequences("decode", batch, 1, context)).seconds
     return seconds.size, time.perf_counter() - start

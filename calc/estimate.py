@@ -8,6 +8,7 @@ import numpy as np
 
 from calc.economics.cost import Cost, cost_of
 from calc.economics.prices import device_price
+from calc.serving.arrivals import open_loop_service
 from calc.serving.batching import Service, service_of
 from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment
@@ -87,6 +88,14 @@ class Estimate:
         return self.service.requests_per_s
 
     @property
+    def open_loop(self):
+        """What requests see at the arrival rate, with percentiles; a tuple of them for several rates."""
+        found = self.service.open_loop
+        if not found:
+            raise SpecError(f"open_loop: mode {self.workload.mode!r} has none; allowed is 'open_loop'")
+        return found if np.ndim(self.workload.requests_per_s) else found[0]
+
+    @property
     def n_devices(self):
         """Devices of the whole deployment."""
         return self.deployment.n_devices
@@ -105,9 +114,8 @@ class Estimate:
         """Return (low, high) of the 80 % interval of a metric."""
         value = self._metric(metric)
         low, high = self._spread(metric)
-        if metric in RATES:
-            return value / high, value / low
-        return value * low, value * high
+        with np.errstate(invalid="ignore"):  # without a steady state times and their range are infinite
+            return (value / high, value / low) if metric in RATES else (value * low, value * high)
 
     def _spread(self, metric: str):
         """Factors on a time between which 80 % of measured ones lie.
@@ -166,7 +174,7 @@ class Estimate:
 
     def meets(self, slo: "SLO"):
         """Return whether the scenario fits and keeps the given limits on its mean times."""
-        good = np.asarray(self.fits)
+        good = np.asarray(self.fits) & np.isfinite(self.ttft_s)  # infinite without a steady state
         if slo.ttft_s is not None:
             good = good & (np.asarray(self.ttft_s) <= slo.ttft_s)
         if slo.tpot_s is not None:
@@ -278,6 +286,9 @@ def _check_timed(deployment: Deployment, workload: Workload) -> None:
             raise SpecError(
                 f"{name}: {value}: times are not answered yet, allowed is 1; memory is (calc.memory)"
             )
+    if deployment.speculation is not None:
+        kind = deployment.speculation.kind
+        raise SpecError(f"speculation: {kind!r}: allowed is None; calc.speculate times decoding with drafts")
     if np.any(np.asarray(workload.shared_prefix_tokens) != 0):
         shared = workload.shared_prefix_tokens
         raise SpecError(
@@ -342,7 +353,10 @@ def estimate(
     limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
     adds = overheads_of(deployment, device, overheads)
     steps = Steps(model, device, deployment, engine, calibration, adds, workload.expert_skew)
-    service = service_of(steps, workload, limit)
+    if workload.mode == "open_loop":
+        service = open_loop_service(steps, workload, memory)
+    else:
+        service = service_of(steps, workload, limit)
     price = None
     if usd_per_device_hour is None:
         price = device_price(device.id, price_term)
@@ -352,7 +366,7 @@ def estimate(
             f"usd_per_device_hour: {usd_per_device_hour!r} is not allowed; allowed are prices above 0"
         )
     cost = None
-    if usd_per_device_hour is not None:
+    if usd_per_device_hour is not None and np.all(np.asarray(service.requests_per_s) > 0):
         cost = cost_of(
             deployment.n_devices, usd_per_device_hour, service.requests_per_s,
             workload.prompt_tokens, workload.output_tokens, price,

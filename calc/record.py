@@ -1,11 +1,14 @@
 """An Estimate as plain data: the JSON of the CLI and of ``Estimate.to_dict``."""
 
+import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from calc.estimate import Estimate
+    from calc.serving.open_loop import OpenLoop
     from calc.work.budget import Memory
 
 _MEMORY = (
@@ -30,7 +33,9 @@ def plain(value):
     (1.5, [1, 2])
     """
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON knows no infinity
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -49,6 +54,7 @@ def estimate_record(e: "Estimate") -> dict:
         **{name: getattr(e, name) for name in _TIMES},
         "concurrency": e.service.concurrency,
         "queued": e.service.queued,
+        "open_loop": [open_loop_record(each) for each in e.service.open_loop] or None,
         "bound": e.bound,
         "range": {name: list(e.range(name)) for name in _TIMES},
         "trust": {name: e.trust(name) for name in _TIMES},
@@ -59,6 +65,14 @@ def estimate_record(e: "Estimate") -> dict:
         },
     }
     return plain(record)
+
+
+def open_loop_record(found: "OpenLoop") -> dict:
+    """Return what requests see at one arrival rate, times with mean and percentiles. [s]"""
+    names = ("requests_per_s", "max_requests_per_s", "steady", "bottleneck", "cap", "mean_in_flight")
+    spreads = {f"{name}_s": asdict(getattr(found, name)) for name in ("ttft", "tpot", "queue")}
+    figures = {name: getattr(found, name) for name in (*names, "queue_probability")}
+    return {**figures, "statement": found.statement(), **spreads}
 
 
 def memory_record(memory: "Memory") -> dict:
@@ -81,6 +95,7 @@ def _scenario(e: "Estimate") -> dict:
         "kv_dtype": deployment.kv_dtype or e.model.checkpoint.kv_dtype or "bf16",
         "mode": load.mode,
         "concurrency": load.concurrency,
+        "requests_per_s": load.requests_per_s,
         "prompt_tokens": load.prompt_tokens,
         "output_tokens": load.output_tokens,
         "calibration": e.calibration.id,

@@ -195,3 +195,45 @@ def test_validate_is_handed_to_the_validator_with_its_exit_code(capfd):
     code, out, _ = run(capfd, "validate")
     assert code == 0
     assert "python -m validate COMMAND" in out
+
+
+@pytest.fixture
+def trace(tmp_path):
+    path = tmp_path / "trace.csv"
+    rows = "".join(f"{i / 4},{300 + i},{20 + i % 7}\n" for i in range(60))
+    path.write_text("time,prompt,output\n" + rows)
+    return path
+
+
+SMALL = ["--model", "llama-3.1-8b", "--device", "h100-sxm"]
+
+
+def test_a_trace_is_played_and_reported(trace, capsys):
+    assert main(["trace", str(trace), *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "60 requests in 15 s" in out
+    assert "time to first token" in out
+
+
+def test_a_trace_with_limits_gives_the_fewest_replicas(trace, capsys):
+    assert main(["trace", str(trace), *SMALL, "--ttft", "1s", "--tpot", "50ms", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["fewest_replicas"] == 1
+    assert record["finished"] == 60
+    assert record["ttft_s"]["p50"] <= record["ttft_s"]["p99"]
+    assert main(["trace", str(trace), *SMALL, "--ttft", "1us"]) == 1
+
+
+def test_a_bad_row_of_a_trace_is_one_line_and_code_2(trace, capsys):
+    trace.write_text("time,prompt,output\n1,2,x\n")
+    assert main(["trace", str(trace), *SMALL]) == 2
+    assert capsys.readouterr().err.endswith(
+        "line 2: output 'x'; allowed are whole numbers from 1 to 16777216\n"
+    )
+
+
+def test_a_rate_is_answered_with_percentiles_and_its_steady_state(capsys):
+    assert main(["estimate", *SMALL, "--rate", "4"]) == 0
+    assert "p99" in capsys.readouterr().out
+    assert main(["estimate", *SMALL, "--rate", "400"]) == 1
+    assert "no steady state above" in capsys.readouterr().out

@@ -115,7 +115,7 @@ def test_a_wrong_deployment_names_the_thing_the_value_and_what_is_allowed(change
         ({"prompt_tokens": 0}, "prompt_tokens: 0 is not allowed"),
         ({"output_tokens": -1}, "output_tokens: -1 is not allowed"),
         ({"concurrency": 1.5}, "concurrency: 1.5 is not allowed"),
-        ({"requests_per_s": 5.0}, "requests_per_s: open-loop load is not answered yet"),
+        ({"requests_per_s": -5.0}, "requests_per_s: -5.0 is not allowed"),
         ({"mode": "open"}, "mode: 'open' is not known"),
         ({"mode": "max_load", "concurrency": 4}, "concurrency: 4 contradicts mode 'max_load'"),
     ],

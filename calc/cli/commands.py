@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import calc
-from calc.cli import finetune, memory
+from calc.cli import finetune, memory, trace
 from calc.cli.scenario import add_command, add_scenario, scenario_of, slo_of, whole
 
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     memory.add_parsers(commands)
     finetune.add_parser(commands)
+    trace.add_parser(commands)
     _add_list(commands)
     _add_show(commands)
     _add_serve(commands)

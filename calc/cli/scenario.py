@@ -24,6 +24,9 @@ def add_scenario(parser) -> None:
     )
     scenario.add_argument("--device", required=True, help="id, or path of a device .yaml")
     scenario.add_argument("--users", default=None, metavar="N", help="requests in flight (default 1)")
+    scenario.add_argument("--rate", default=None, metavar="R", help="requests per second, instead of --users")
+    scenario.add_argument("--lengths", default="constant", choices=["constant", "geometric", "lognormal"],
+                          help="how lengths spread around their means, with --rate")  # fmt: skip
     scenario.add_argument("--prompt", default="1k", metavar="TOKENS", help="prompt tokens, e.g. 1k (default)")
     scenario.add_argument("--output", default="256", metavar="TOKENS", help="output tokens (default 256)")
     scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
@@ -92,6 +95,9 @@ def scenario_of(args) -> dict:
         output_tokens=calc.parse_tokens(args.output, "--output"),
         concurrency=whole("--users", args.users),
         mode=args.mode or "",
+        requests_per_s=number("--rate", args.rate),
+        prompt_lengths=args.lengths,
+        output_lengths=args.lengths,
         **_sharing(args),
     )
     return {

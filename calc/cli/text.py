@@ -4,6 +4,8 @@ import csv
 import io
 import json
 
+import numpy as np
+
 import calc
 
 
@@ -80,6 +82,8 @@ def scenario_line(e) -> str:
     """Return one line that names the scenario."""
     load = e.workload
     users = "max load" if load.mode == "max_load" else f"{load.concurrency} users"
+    if load.mode == "open_loop":
+        users = f"{load.requests_per_s:g} requests/s, {load.prompt_lengths.kind} lengths"
     formats = (
         f"{e.weight_dtype} weights, {e.deployment.kv_dtype or e.model.checkpoint.kv_dtype or 'bf16'} cache"
     )
@@ -118,6 +122,8 @@ def speed_table(e) -> str:
 
 def cost_lines(e) -> list[str]:
     """Return the cost in words, with the price it rests on."""
+    if not e.requests_per_s:
+        return ["cost: nothing is served at a rate of 0"]
     if e.cost is None:
         return [f"cost: no price is known for {e.device.id}; give yours with --price USD"]
     c, price = e.cost, e.cost.price
@@ -146,16 +152,40 @@ def report(e) -> str:
             f"GPU KV cache size: {int(memory.cache_tokens):,} tokens",
             f"Maximum concurrency for {request:,} tokens per request: {memory.max_concurrency:.2f}x",
         ]
-        if e.service.queued:
+        if e.service.queued and e.workload.mode != "open_loop":
             held, asked = e.service.concurrency, e.workload.concurrency
             parts.append(f"only {held:,.0f} of {asked:,} users run at once; the others queue")
     if request > e.model.max_context_tokens:
         parts.append(f"longer than the {e.model.max_context_tokens:,} tokens that {e.model.id} was made for")
     parts += ["", memory_table(memory), ""]
     if e.fits:
+        parts += _open_loop(e)
+    if e.fits and np.isfinite(e.ttft_s):
         parts += [speed_table(e), f"limited by: {e.bound}", *_trust(e), "", *cost_lines(e)]
     return "\n".join(parts)
 
 
 def _trust(e) -> list[str]:
     return [f"trust: {e.trust('tpot_s')} (calibration {e.calibration.id!r}: {e.calibration.name.lower()})"]
+
+
+def _open_loop(e) -> list[str]:
+    """Percentiles over requests of an open loop, and whether it has a steady state."""
+    if e.workload.mode != "open_loop":
+        return []
+    found = e.open_loop
+    if not found.steady:
+        return [found.statement(), ""]
+    names = {"ttft": "time to first token", "tpot": "time per output token", "queue": "queueing"}
+    rows = []
+    for key, name in names.items():
+        spread = getattr(found, key)
+        shown = [calc.format_seconds(getattr(spread, share)) for share in ("p50", "p90", "p99")]
+        rows.append([name, *shown])
+    running = f"{found.mean_in_flight:.1f} requests decode or wait for a place on average"
+    return [
+        f"{found.statement()}; {running}, {found.queue_probability:.1%} of requests find all places taken",
+        "",
+        table(["over requests", "p50", "p90", "p99"], rows, right=(1, 2, 3)),
+        "",
+    ]

@@ -85,6 +85,10 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
     ['C', 'C_request', 'k_request', 'M_page', 'T', 'c']
     """
     name = metric_name(metric)
+    if estimate.workload.mode == "open_loop" and METRICS[name][2] in ("times", "costs"):
+        raise SpecError(
+            f"explain: {name} of an open loop is not explained; allowed are closed loops and memory"
+        )
     trace, answer = traced(estimate, name)
     title, unit, _ = METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)

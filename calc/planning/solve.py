@@ -59,7 +59,7 @@ class _Question:
         d, load = deployment or self.deployment, load or self.workload
         memory = self.memory(d, load)
         good = np.asarray(memory.fits)
-        if load.mode != "max_load":
+        if load.concurrency is not None:
             good = good & (np.asarray(memory.max_concurrency) >= load.concurrency)
         if self.slo is not None:
             good = good & np.asarray(estimate(self.model, self.device, d, load).meets(self.slo))

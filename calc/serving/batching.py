@@ -25,6 +25,8 @@ class Service:
     concurrency: object
     queued: object
     mix: "Mix | None" = None
+    #: distributions at each arrival rate, open loop only (``calc.serving.arrivals``)
+    open_loop: tuple = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import numpy as np
 
 from calc.specs.errors import SpecError
 from calc.specs.quantization import kv_bytes, weight_format
+from calc.specs.speculation import Speculation
 from calc.specs.workload import whole_number
 
 
@@ -36,6 +37,8 @@ class Deployment:
         Adapters held at once and their rank (on all attention and feed-forward matrices).
     host_cache_bytes : float
         Host memory per device that the cache may be offloaded to. [byte]
+    speculation : Speculation, optional
+        Speculative decoding; timed by ``calc.speculate``.
 
     Examples
     --------
@@ -59,6 +62,7 @@ class Deployment:
     lora_slots: int = 0
     lora_rank: int = 16
     host_cache_bytes: float = 0.0
+    speculation: Speculation | None = None
 
     def __post_init__(self):
         put = object.__setattr__
@@ -79,6 +83,8 @@ class Deployment:
             kv_bytes(self.kv_dtype)
         self._check_utilization()
         _finite("host_cache_bytes", self.host_cache_bytes)
+        if self.speculation is not None and not isinstance(self.speculation, Speculation):
+            raise SpecError(f"speculation: {self.speculation!r} is not allowed; allowed is a Speculation")
 
     def _check_divides(self, name, value, of_name, of):
         if np.any(np.asarray(of) % np.asarray(value)):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from calc.specs.errors import SpecError
+from calc.specs.lengths import Lengths, lengths_of
 
-MODES = ("closed_loop", "static", "max_load")
+MODES = ("closed_loop", "static", "max_load", "open_loop")
 #: exponents of expert popularity beyond this are not known from any measured layer
 MAX_EXPERT_SKEW = 1.5
 
@@ -42,20 +43,24 @@ class Workload:
     prompt_tokens, output_tokens : int or array
         Lengths of one request. [tokens]
     concurrency : int or array, optional
-        Requests in flight over the whole deployment. Required unless ``mode="max_load"``;
-        1 when neither is given.
+        Requests in flight over the whole deployment; 1 when no load is given. Found from the
+        rate in ``"open_loop"``, from memory in ``"max_load"``.
     mode : str
         ``"closed_loop"`` (that many requests kept in flight, continuous batching),
-        ``"static"`` (one batch, prefilled together and decoded to the end) or
-        ``"max_load"`` (as many as memory and the engine's limit allow).
+        ``"static"`` (one batch, prefilled together and decoded to the end),
+        ``"max_load"`` (as many as memory and the engine's limit allow) or ``"open_loop"``
+        (requests arrive at random at a rate; the mode of a given ``requests_per_s``).
     shared_prefix_tokens : int or array
         Leading prompt tokens that all requests have in common; cached once. [tokens]
     sequences_per_request : int or array
         Continuations of one prompt: beams, or n of best-of-n; the prompt is cached once.
     expert_skew : float or array
         Exponent of the power law of expert popularity: 0 uniform routing, up to 1.5. [1]
-    requests_per_s : float, optional
-        Arrival rate; not answered yet.
+    requests_per_s : float or array, optional
+        Arrival rate of an open loop; 0 is an idle deployment. [1/s]
+    prompt_lengths, output_lengths : str or Lengths
+        How lengths spread around their means in an open loop: ``"constant"``,
+        ``"geometric"``, ``"lognormal"`` or a ``Lengths``.
 
     Examples
     --------
@@ -71,12 +76,11 @@ class Workload:
     shared_prefix_tokens: object = 0
     sequences_per_request: object = 1
     expert_skew: object = 0.0
+    prompt_lengths: object = "constant"
+    output_lengths: object = "constant"
 
     def __post_init__(self):
-        if self.requests_per_s is not None:
-            allowed = "concurrency or mode='max_load'"
-            raise SpecError(f"requests_per_s: open-loop load is not answered yet; allowed are {allowed}")
-        mode = self.mode or "closed_loop"
+        mode = self.mode or ("closed_loop" if self.requests_per_s is None else "open_loop")
         if mode not in MODES:
             raise SpecError(f"mode: {mode!r} is not known; allowed are {', '.join(MODES)}")
         if mode == "max_load" and self.concurrency is not None:
@@ -85,6 +89,14 @@ class Workload:
             )
         put = object.__setattr__
         put(self, "mode", mode)
+        self._check_rate(mode)
+        for name in ("prompt_lengths", "output_lengths"):
+            lengths = lengths_of(getattr(self, name), name)
+            put(self, name, lengths)
+            if mode != "open_loop" and lengths != Lengths():
+                raise SpecError(f"{name}: {lengths.kind!r} needs requests_per_s; allowed is 'constant'")
+            if lengths.values:  # observed lengths bring their mean
+                put(self, name.replace("lengths", "tokens"), round(sum(lengths.values) / len(lengths.values)))
         put(self, "prompt_tokens", whole_number("prompt_tokens", self.prompt_tokens, 1, 2**30))
         put(self, "output_tokens", whole_number("output_tokens", self.output_tokens, 1, 2**30))
         shared = whole_number("shared_prefix_tokens", self.shared_prefix_tokens, 0, 2**30)
@@ -94,9 +106,29 @@ class Workload:
         sequences = whole_number("sequences_per_request", self.sequences_per_request, 1, 1024)
         put(self, "sequences_per_request", sequences)
         put(self, "expert_skew", _exponent("expert_skew", self.expert_skew, MAX_EXPERT_SKEW))
-        if mode != "max_load":
+        if mode not in ("max_load", "open_loop"):
             given = 1 if self.concurrency is None else self.concurrency
             put(self, "concurrency", whole_number("concurrency", given, 1, 2**30))
+
+    def _check_rate(self, mode: str) -> None:
+        """Raise SpecError unless a rate is given exactly where the mode needs one."""
+        rate = self.requests_per_s
+        if (mode == "open_loop") != (rate is not None):
+            need = "needs" if rate is None else "does not take"
+            raise SpecError(
+                f"requests_per_s: mode {mode!r} {need} a rate; allowed is a rate with 'open_loop'"
+            )
+        if rate is None:
+            return
+        if self.concurrency is not None:
+            raise SpecError(f"concurrency: {self.concurrency} contradicts requests_per_s, which finds it")
+        try:
+            rates = np.asarray(rate, dtype=float)
+        except (TypeError, ValueError):
+            rates = np.asarray(np.nan)
+        if not np.all((rates >= 0) & (rates < 1e9)):
+            raise SpecError(f"requests_per_s: {rate!r} is not allowed; allowed are rates from 0")
+        object.__setattr__(self, "requests_per_s", float(rates) if rates.ndim == 0 else rates)
 
 
 def _exponent(name: str, value, most: float):

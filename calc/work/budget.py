@@ -210,7 +210,7 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
     most = d.dp * tight.max_concurrency
     held = floor(maximum(0, minimum(most, d.dp * limit)))
     needed = 1
-    if load.mode == "max_load":
+    if load.mode in ("max_load", "open_loop"):
         held = maximum(1, held)
     elif load.mode == "static":
         held, needed = load.concurrency, ceil(load.concurrency / d.dp)

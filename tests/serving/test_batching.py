@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import calc
-from calc.serving.batching import Steps
+from calc.serving.steps import Steps
 from calc.specs.engine import load_engine
 from calc.timing.calibration import calibration_for
 from calc.work.op import Sequences

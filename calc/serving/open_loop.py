@@ -1,0 +1,112 @@
+"""What an open loop is asked and what it answers: lengths of requests, and times over them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calc.serving.scheduler import Scheduler
+
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """Lengths of requests as equally likely values. [tokens]
+
+    ``new_tokens`` of a prompt have to be computed, ``cached_tokens`` the prefix cache holds.
+    """
+
+    new_tokens: np.ndarray
+    cached_tokens: np.ndarray
+    output_tokens: np.ndarray
+
+    @property
+    def decode_steps(self) -> float:
+        """Mean decode steps of a request: the first token comes from prefill."""
+        return float(np.mean(self.output_tokens - 1))
+
+    @property
+    def context_tokens(self) -> float:
+        """Mean cached tokens of a sequence that decodes, long outputs being seen more. [tokens]"""
+        later = self.output_tokens - 1
+        age = float(np.mean(later**2) / max(2 * np.mean(later), 1e-9))
+        return float(np.mean(self.new_tokens + self.cached_tokens)) + age
+
+    @property
+    def stored_tokens(self) -> float:
+        """Mean tokens that a decoding sequence keeps for itself. [tokens]"""
+        return self.context_tokens - float(np.mean(self.cached_tokens))
+
+
+def demand_of(prompts: np.ndarray, outputs: np.ndarray, rules: Scheduler) -> Demand:
+    """Return the demand of prompts and outputs under a scheduler's prefix cache."""
+    block = rules.block_tokens
+    hit = np.minimum(rules.cached_share * prompts // block, (prompts - 1) // block) * block
+    return Demand(prompts - hit, hit, outputs)
+
+
+def places(rules: Scheduler, demand: Demand) -> int:
+    """Requests that run at once when cache or ``max_sequences`` is full.
+
+    With ``reserve="prompt"`` they share the pool at their mean age, else at full length.
+    """
+    if rules.reserve == "request":
+        tokens = float(np.mean(demand.new_tokens + demand.output_tokens))
+    else:
+        tokens = demand.stored_tokens
+    room = (1 - rules.watermark) * rules.pool_tokens
+    return max(1, min(rules.max_sequences, int(room / (tokens + rules.block_tokens / 2))))
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Mean and percentiles of a time over requests. [s]"""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+
+
+def spread(values: np.ndarray, mean: float | None = None) -> Spread:
+    """Return mean and percentiles of values over requests."""
+    return Spread(
+        float(values.mean()) if mean is None else mean, *np.percentile(values, PERCENTILES).tolist()
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLoop:
+    """What requests see at one arrival rate.
+
+    ``steady`` says whether the queue stays finite, ``max_requests_per_s`` below which rate it
+    does; otherwise times are infinite. ``in_flight`` is the probability of 0, 1, 2, ... requests
+    beyond their prefill (running, then queued), ``queue_probability`` that a request finds no
+    place in memory; ``queue`` is the time until the first of its prompt is computed.
+    ``bottleneck`` says what sets the highest rate: ``"prefill"`` or ``"places"`` (cache or
+    ``max_sequences``).
+    """
+
+    requests_per_s: float
+    max_requests_per_s: float
+    steady: bool
+    bottleneck: str
+    cap: int
+    in_flight: np.ndarray
+    mean_in_flight: float
+    queue_probability: float
+    ttft: Spread
+    tpot: Spread
+    queue: Spread
+
+    @property
+    def load(self) -> float:
+        """Arrival rate over the highest rate with a steady state."""
+        return self.requests_per_s / self.max_requests_per_s
+
+    def statement(self) -> str:
+        """Return one sentence about the steady state."""
+        most = f"{self.max_requests_per_s:.3g} requests/s"
+        if self.steady:
+            return f"steady: {self.load:.0%} of the {most} that can be sustained"
+        return f"no steady state above {most}"

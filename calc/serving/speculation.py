@@ -1,0 +1,125 @@
+"""Speculative decoding: tokens per step, and what a step with drafts takes."""
+
+from dataclasses import dataclass, replace
+
+from calc.serving.steps import Steps
+from calc.specs.errors import SpecError
+from calc.specs.model import Model
+from calc.specs.model_files import load_model
+from calc.specs.numeric import where
+from calc.specs.speculation import Speculation
+from calc.timing.step_time import Duration
+from calc.work.op import Sequences
+
+
+def accepted_tokens_per_step(acceptance, draft_tokens):
+    r"""Tokens that one verified step yields: the accepted drafts and one more of the model's own.
+
+    .. math::  \frac{1 - a^{g+1}}{1 - a}
+
+    Leviathan et al., Fast Inference from Transformers via Speculative Decoding, ICML 2023, eq. 1.
+
+    Parameters
+    ----------
+    acceptance : number or array
+        Probability ``a`` that a draft is kept, given that those before it were.
+    draft_tokens : number or array
+        Drafts ``g`` per step.
+
+    Examples
+    --------
+    >>> accepted_tokens_per_step(0.5, 3), accepted_tokens_per_step(1.0, 3)
+    (1.875, 4.0)
+    """
+    sure = acceptance >= 1
+    safe = where(sure, 0.5, acceptance)
+    return where(sure, draft_tokens + 1.0, (1 - safe ** (draft_tokens + 1)) / (1 - safe))
+
+
+@dataclass(frozen=True, eq=False)
+class Speculated:
+    """Decoding with drafts.
+
+    ``verify`` is the step of the model on all drafts, ``draft`` all drafting passes before it;
+    ``tpot`` their sum per token gained, ``plain`` a step without drafts; ``speedup`` is plain
+    over tpot: below 1 drafting costs more than it gains.
+    """
+
+    tokens_per_step: object
+    verify: Duration
+    draft: Duration
+    plain: Duration
+
+    @property
+    def tpot(self) -> Duration:
+        """Mean time per output token."""
+        return (self.verify + self.draft).times(1 / self.tokens_per_step)
+
+    @property
+    def speedup(self):
+        """How many times as fast as without drafts."""
+        return self.plain.seconds / self.tpot.seconds
+
+
+def speculate(steps: Steps, speculation: Speculation, n_sequences, context_tokens) -> Speculated:
+    """Return decoding with drafts of so many sequences at a mean context.
+
+    Parameters
+    ----------
+    steps : Steps
+        Of the model that verifies; the draft model runs on the same devices.
+    speculation : Speculation
+    n_sequences : number or array
+        Sequences that decode together.
+    context_tokens : number or array
+        Cached tokens of each. [tokens]
+
+    Notes
+    -----
+    Drafting passes take no host time of their own (one engine step holds them all); drafts of a
+    step are equally long for all sequences. The weights and the cache of a draft model are not
+    in ``Memory`` yet: take its ``calc.memory`` and add.
+
+    Examples
+    --------
+    >>> from calc.serving.scenario import steps_of
+    >>> steps = steps_of("llama-3.1-8b", "h100-sxm")
+    >>> drafted = speculate(steps, Speculation("ngram", draft_tokens=3, acceptance=0.5), 1, 1000)
+    >>> print(f"{drafted.tokens_per_step} tokens a step, {drafted.speedup:.1f} times as fast")
+    1.875 tokens a step, 1.8 times as fast
+    """
+    drafts = speculation.draft_tokens
+    rows = n_sequences * (drafts + 1)
+    verify = steps.time(Sequences("decode", n_sequences, drafts + 1, context_tokens, sampled=rows))
+    plain = steps.time(Sequences("decode", n_sequences, 1, context_tokens))
+    drafting = _drafting(steps, speculation)
+    draft = Duration()
+    if drafting is not None:
+        once = drafting.time(Sequences("decode", n_sequences, 1, context_tokens))
+        draft = Duration(tuple(row for row in once.rows if row.op is not None)).times(drafts)
+    tokens = accepted_tokens_per_step(speculation.acceptance, drafts)
+    return Speculated(tokens, verify, draft, plain)
+
+
+def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:
+    """Steps of what drafts; None where it costs nothing."""
+    if speculation.kind == "ngram":
+        return None
+    if speculation.kind == "draft":
+        draft = load_model(speculation.draft_model)
+        if draft.vocab_size != steps.model.vocab_size:
+            raise SpecError(
+                f"draft_model: {draft.id} has a vocabulary of {draft.vocab_size} tokens; allowed are models "
+                f"with the {steps.model.vocab_size} of {steps.model.id}"
+            )
+        deployment = replace(steps.deployment, weight_dtype=None)
+        return replace(steps, model=draft, deployment=deployment)
+    return replace(steps, model=one_layer(steps.model, speculation.kind))
+
+
+def one_layer(model: Model, kind: str) -> Model:
+    """Return a model cut down to one layer, its embedding and its lm_head: what an EAGLE or MTP head runs."""
+    if kind == "mtp" and not model.mtp:
+        raise SpecError(f"speculation: {model.id} has no next-token layer; allowed are draft, eagle, ngram")
+    layer = model.mtp[0] if kind == "mtp" else model.layers[-1]
+    return replace(model, layers=(layer,), mtp=(), mtp_outer=(), encoder_layers=(), encoder_tokens=None)
