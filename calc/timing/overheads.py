@@ -18,6 +18,7 @@ from calc.specs.errors import SpecError
 from calc.specs.facts import Fact, sources_from, spec_files
 from calc.specs.numeric import maximum, minimum, where
 from calc.specs.strict_yaml import read_yaml
+from calc.work.op import Op
 
 #: kind of op -> kernel group that an engine has one factor for
 KERNEL_GROUPS = {
@@ -34,7 +35,18 @@ KERNEL_GROUPS = {
 }
 #: group of what exchanges data between devices, and of everything else
 COLLECTIVE, OTHER = "collective", "other"
-GROUPS = ("gemm", "moe", "prefill_attention", "decode_attention", "elementwise", COLLECTIVE, OTHER)
+#: matrix products in other formats than these pass over their activations first, or not
+PLAIN_FORMATS = ("bf16", "fp16", "fp32")
+GROUPS = (
+    "gemm",
+    "quantised_gemm",
+    "moe",
+    "prefill_attention",
+    "decode_attention",
+    "elementwise",
+    COLLECTIVE,
+    OTHER,
+)
 #: host numbers of a profile: name -> unit and meaning
 HOST = {
     "step_s": ("s", "host time of a step that the device waits for"),
@@ -48,9 +60,19 @@ HOST = {
 }
 
 
-def kernel_group(kind: str, is_collective: bool = False) -> str:
-    """Return the kernel group of a kind of op."""
-    return COLLECTIVE if is_collective else KERNEL_GROUPS.get(kind, OTHER)
+def kernel_group(op: Op) -> str:
+    """Return the kernel group of an op.
+
+    Examples
+    --------
+    >>> kernel_group(Op("mlp.up_proj", "gemm", "fp8", format="fp8")), kernel_group(Op("a", "moe", "fp8"))
+    ('quantised_gemm', 'moe')
+    """
+    if op.is_collective:
+        return COLLECTIVE
+    if op.kind == "gemm" and op.format not in PLAIN_FORMATS:
+        return "quantised_gemm"
+    return KERNEL_GROUPS.get(op.kind, OTHER)
 
 
 @dataclass(frozen=True)
@@ -83,15 +105,15 @@ class Overheads:
     kind: str = "assumed"
     note: str = ""
 
-    def factor(self, kind: str, is_collective: bool = False) -> float:
-        """Return the factor on the time of kernels of a kind.
+    def factor(self, op: Op) -> float:
+        """Return the factor on the time of an op's kernels; 1 where none is known.
 
         Examples
         --------
-        >>> load_overheads("vllm").factor("no such kind")
+        >>> load_overheads("vllm").factor(Op("a", "no such kind", "bf16"))
         1.0
         """
-        return self.kernels.get(kernel_group(kind, is_collective), 1.0)
+        return self.kernels.get(kernel_group(op), 1.0)
 
     def __getattr__(self, name: str) -> float:
         host = self.__dict__.get("host", {})

@@ -252,16 +252,12 @@ def timed_op(
     """Return the time of all calls of one Op, by the form that the calibration names.
 
     As a benchmark measures it, one call repeated, or ``cold``: inside a step, where the
-    from_cache = CACHE_SPEED if fit.form.resident and not cold else 1.0
-    bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
-    least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
-    seconds = parts.seconds
-    if overheads and (reach := overheads.reach.get(kernel_group(op.kind), 0.0)):
-        seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)
-    each, count = maximum(seconds, least), op.count * (moved > 0)
-    without work takes no time.
+    device's own cache holds data of other operations; with ``overheads`` inside an engine, with
+    the kernels and exchanges it would use. Never faster than the dense datasheet roofline, but
+    for kernels whose data a benchmark leaves in the device's own cache (``Form.resident``); an
+    op without work takes no time.
     """
-    factor = overheads.factor(op.kind, op.is_collective) if overheads else 1.0
+    factor = overheads.factor(op) if overheads else 1.0
     op = _as_engines_run(op, calibration) if overheads else op
     if op.is_collective:
         return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
@@ -275,7 +271,7 @@ def timed_op(
     bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
     seconds = parts.seconds
-    if overheads and (reach := overheads.reach.get(kernel_group(op.kind), 0.0)):
+    if overheads and (reach := overheads.reach.get(kernel_group(op), 0.0)):
         seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)
     each, count = maximum(seconds, least), op.count * (moved > 0)
     return TimedOp(

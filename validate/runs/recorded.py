@@ -9,16 +9,7 @@ import calc
 from calc.serving.batching import Service, loop_service, static_service
 from calc.serving.steps import Steps
 from calc.specs.facts import Fact
-from calc.timing.overheads import (
-    COLLECTIVE,
-    GROUPS,
-    HOST,
-    KERNEL_GROUPS,
-    OTHER,
-    Overheads,
-    host_time_s,
-    own_kernels_s,
-)
+from calc.timing.overheads import GROUPS, HOST, Overheads, host_time_s, kernel_group, own_kernels_s
 from calc.timing.step_time import Duration, TimedOp, is_exchange, roofline_point
 from validate.runs.scenario import Scenario, scenario_of
 from validate.runs.table import Run
@@ -44,7 +35,7 @@ class _Recorder(Steps):
         exchanges = sum(float(row.op.count) for row in duration.rows if is_exchange(row))
         for row in duration.rows:
             if row.op is not None:
-                group = group_of(row)
+                group = kernel_group(row.op)
                 seconds[group] += float(row.seconds)
                 fixed[group] += float(row.fixed_s)
                 least[group] += (
@@ -54,11 +45,6 @@ class _Recorder(Steps):
         rows = [[each[name] for name in GROUPS] for each in (seconds, fixed, least)]
         self.__dict__.setdefault("calls", []).append((rows, sequences, exchanges))
         return duration
-
-
-def group_of(row: TimedOp) -> str:
-    """Return the kernel group of a timed operation."""
-    return COLLECTIVE if row.op.is_collective else KERNEL_GROUPS.get(row.op.kind, OTHER)
 
 
 @dataclass(frozen=True, eq=False)
