@@ -228,6 +228,7 @@ class OverheadProfile(_Strict):
             "decode_attention",
             "elementwise",
             "collective",
+            "host_collective",
             "other",
         ],
         float,

@@ -35,6 +35,8 @@ KERNEL_GROUPS = {
 }
 #: group of what exchanges data between devices, and of everything else
 COLLECTIVE, OTHER = "collective", "other"
+#: exchanges of devices on PCIe: boxes differ in it by a factor of ten and more
+HOST_COLLECTIVE = "host_collective"
 #: matrix products in other formats than these pass over their activations first, or not
 PLAIN_FORMATS = ("bf16", "fp16", "fp32")
 GROUPS = (
@@ -60,16 +62,17 @@ HOST = {
 }
 
 
-def kernel_group(op: Op) -> str:
-    """Return the kernel group of an op.
+def kernel_group(op: Op, device: Device) -> str:
+    """Return the kernel group of an op on a device.
 
     Examples
     --------
-    >>> kernel_group(Op("mlp.up_proj", "gemm", "fp8", format="fp8")), kernel_group(Op("a", "moe", "fp8"))
-    ('quantised_gemm', 'moe')
+    >>> from calc.specs.device import load_device
+    >>> kernel_group(Op("mlp.up_proj", "gemm", "fp8", format="fp8"), load_device("l4"))
+    'quantised_gemm'
     """
     if op.is_collective:
-        return COLLECTIVE
+        return HOST_COLLECTIVE if device.link.topology == "pcie" else COLLECTIVE
     if op.kind == "gemm" and op.format not in PLAIN_FORMATS:
         return "quantised_gemm"
     return KERNEL_GROUPS.get(op.kind, OTHER)
@@ -105,15 +108,16 @@ class Overheads:
     kind: str = "assumed"
     note: str = ""
 
-    def factor(self, op: Op) -> float:
+    def factor(self, op: Op, device: Device) -> float:
         """Return the factor on the time of an op's kernels; 1 where none is known.
 
         Examples
         --------
-        >>> load_overheads("vllm").factor(Op("a", "no such kind", "bf16"))
+        >>> from calc.specs.device import load_device
+        >>> load_overheads("vllm").factor(Op("a", "no such kind", "bf16"), load_device("l4"))
         1.0
         """
-        return self.kernels.get(kernel_group(op), 1.0)
+        return self.kernels.get(kernel_group(op, device), 1.0)
 
     def __getattr__(self, name: str) -> float:
         host = self.__dict__.get("host", {})

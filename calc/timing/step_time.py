@@ -257,7 +257,7 @@ def timed_op(
     for kernels whose data a benchmark leaves in the device's own cache (``Form.resident``); an
     op without work takes no time.
     """
-    factor = overheads.factor(op) if overheads else 1.0
+    factor = overheads.factor(op, device) if overheads else 1.0
     op = _as_engines_run(op, calibration) if overheads else op
     if op.is_collective:
         return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
@@ -271,7 +271,7 @@ def timed_op(
     bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
     seconds = parts.seconds
-    if overheads and (reach := overheads.reach.get(kernel_group(op), 0.0)):
+    if overheads and (reach := overheads.reach.get(kernel_group(op, device), 0.0)):
         seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)
     each, count = maximum(seconds, least), op.count * (moved > 0)
     return TimedOp(

@@ -10,6 +10,7 @@ from validate.runs.recorded import Recorded, Runs, overheads_from
 
 _ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typing errors, other machines
 _FACTOR_SPREAD = 0.12  # kernel factors are believed to lie this close to their start, in logarithms
+_BOX_SPREAD = 1.0  # exchanges over PCIe differ by this from box to box
 _HOST_SPREAD = 2.0  # host numbers may be a factor of seven off their start
 
 
@@ -41,6 +42,7 @@ FREE = {
     "decode_attention": Free(1.0, 0.4, 4.0, _FACTOR_SPREAD),
     "elementwise": Free(1.0, 0.4, 4.0, _FACTOR_SPREAD),
     "collective": Free(1.1, 0.4, 4.0, _FACTOR_SPREAD),
+    "host_collective": Free(1.0, 0.05, 4.0, _BOX_SPREAD),
 }
 #: metrics of rows whose error is one of the time to first token; the others are of decoding
 FIRST_TOKEN = ("ttft_s", "prefill_tokens_per_s")

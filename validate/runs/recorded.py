@@ -35,7 +35,7 @@ class _Recorder(Steps):
         exchanges = sum(float(row.op.count) for row in duration.rows if is_exchange(row))
         for row in duration.rows:
             if row.op is not None:
-                group = kernel_group(row.op)
+                group = kernel_group(row.op, self.device)
                 seconds[group] += float(row.seconds)
                 fixed[group] += float(row.fixed_s)
                 least[group] += (
