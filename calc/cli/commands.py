@@ -45,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     except calc.SpecError as error:
         print(f"ullage: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ullage: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -37,6 +37,14 @@ class Demand:
         """Mean tokens that a decoding sequence keeps for itself. [tokens]"""
         return self.context_tokens - float(np.mean(self.cached_tokens))
 
+    @property
+    def stored_variance_tokens2(self) -> float:
+        """Variance of the tokens that a decoding sequence keeps for itself. [tokens2]"""
+        later = self.output_tokens - 1
+        mean = max(float(np.mean(later)), 1e-9)
+        age = float(np.mean(later**2)) / (2 * mean)
+        return float(self.new_tokens.var()) + max(0.0, float(np.mean(later**3)) / (3 * mean) - age**2)
+
 
 def demand_of(prompts: np.ndarray, outputs: np.ndarray, rules: Scheduler) -> Demand:
     """Return the demand of prompts and outputs under a scheduler's prefix cache."""
@@ -48,14 +56,18 @@ def demand_of(prompts: np.ndarray, outputs: np.ndarray, rules: Scheduler) -> Dem
 def places(rules: Scheduler, demand: Demand) -> int:
     """Requests that run at once when cache or ``max_sequences`` is full.
 
-    With ``reserve="prompt"`` they share the pool at their mean age, else at full length.
+    With ``reserve="prompt"`` they share the pool at their age, else at full length. Where the
+    next prompt still finds room, one standard deviation of what they hold together is left free.
     """
     if rules.reserve == "request":
-        tokens = float(np.mean(demand.new_tokens + demand.output_tokens))
+        held = demand.new_tokens + demand.output_tokens
+        mean, variance = float(held.mean()), float(demand.new_tokens.var() + demand.output_tokens.var())
     else:
-        tokens = demand.stored_tokens
-    room = (1 - rules.watermark) * rules.pool_tokens
-    return max(1, min(rules.max_sequences, int(room / (tokens + rules.block_tokens / 2))))
+        mean, variance = demand.stored_tokens, demand.stored_variance_tokens2
+    mean += rules.block_tokens / 2
+    room = max(0.0, (1 - rules.watermark) * rules.pool_tokens - float(demand.new_tokens.mean()))
+    root = (np.sqrt(variance + 4 * mean * room) - np.sqrt(variance)) / (2 * mean)
+    return max(1, min(rules.max_sequences, int(root**2) + 1))
 
 
 @dataclass(frozen=True, eq=False)
