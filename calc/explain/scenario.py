@@ -66,6 +66,12 @@ def engine_setting(t: Trace, e: Estimate, symbol: str, words: str, name: str, ch
     return t.fact(symbol, words, e.engine.facts[name], note=f"default of {e.engine.name}")
 
 
+def engine_number(t: Trace, e: Estimate, symbol: str, words: str, value, unit="ratio"):
+    """Return the symbol of a number of the engine's overheads, with the runs it was fitted on."""
+    host = e.overheads.host["step_s"]
+    return t.given(symbol, words, value, unit, kind=host.kind, **origin(host.sources), note=host.note)
+
+
 def model_size(t: Trace, e: Estimate, symbol: str, words: str, value, unit="count", note=""):
     """Return the symbol of a number in the model's configuration."""
     sources = origin(e.model.config_sources)

@@ -42,6 +42,11 @@ class Steps:
         """Batches that step together: attention-data ranks whose tokens meet at the experts."""
         return self.deployment.dp if self.model.is_moe else 1
 
+    @property
+    def most_sequences(self):
+        """Most sequences that run at once: the limit of each attention-data rank's scheduler."""
+        return self.deployment.dp * (self.deployment.max_sequences or self.engine.max_sequences)
+
     def token_budget(self, prompt_tokens):
         """Most tokens of a step; engines without a limit prefill a whole prompt. [tokens]"""
         return self.deployment.max_batched_tokens or self.engine.max_batched_tokens or prompt_tokens
