@@ -29,7 +29,7 @@ def batch(t: Trace, e: Estimate):
 
 def _ranks(t: Trace, e: Estimate):
     """Symbol of the batches that run side by side: attention-data ranks times pipeline stages."""
-    given = _data_ranks(t, e), stages(t, e)
+    given = scenario.data_ranks(t, e), stages(t, e)
     return t.define(
         "n_batches", "batches that run side by side", "count",
         lambda dp, pp: Steps.ranks.fget(SimpleNamespace(deployment=SimpleNamespace(dp=dp, pp=pp))), *given,
@@ -39,10 +39,6 @@ def _ranks(t: Trace, e: Estimate):
 def stages(t: Trace, e: Estimate):
     """Return the symbol of the pipeline stages, entered once."""
     return t.symbol("pp") or t.given("pp", "pipeline stages", e.deployment.pp, "count")
-
-
-def _data_ranks(t: Trace, e: Estimate):
-    return t.symbol("dp") or t.given("dp", "attention-data-parallel ranks", e.deployment.dp, "count")
 
 
 def chunks(t: Trace, e: Estimate):
@@ -87,7 +83,7 @@ def share(t: Trace, e: Estimate):
         return t.define("s", words, "ratio", batching.mixed_share, *given)
     one = t.define("s_rank", f"{words}, one rank alone", "ratio", batching.mixed_share, *given)
     note = "ranks wait for each other at the experts"
-    return t.define("s", words, "ratio", batching.lockstep_share, one, _data_ranks(t, e), note=note)
+    return t.define("s", words, "ratio", batching.lockstep_share, one, scenario.data_ranks(t, e), note=note)
 
 
 def host(t: Trace, e: Estimate, symbol: str, name: str):

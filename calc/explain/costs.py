@@ -4,8 +4,8 @@ from calc.economics.cost import usd_per_hour_of
 from calc.economics.cost import usd_per_mtok as usd_per_mtok_at
 from calc.estimate import Estimate
 from calc.explain import scenario
-from calc.explain.metrics import Answer
 from calc.explain.batches import output_tokens
+from calc.explain.metrics import Answer
 from calc.explain.times import request_rate
 from calc.explain.trace import Trace
 from calc.serving.batching import token_rate

@@ -28,7 +28,7 @@ def _computed(t: Trace, e: Estimate, row: TimedOp):
     bandwidth = t.fact("W", "memory bandwidth", e.device.bandwidth)
     work = flops, moved, peak, bandwidth
     table, fixed = _by_form(t, e, row, work)
-    least = t.define("t_least", "the least time that the datasheet allows a call", "s", roofline_time_s, *work)
+    least = t.define("t_least", "the least that the datasheet allows a call", "s", roofline_time_s, *work)
     factor, reach = _factor(t, e, op), _reach(t, e, op)
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
