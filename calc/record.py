@@ -117,8 +117,8 @@ def overheads_line(overheads: "Overheads", metric: str = "tpot_s") -> str:
     name, error = f"{overheads.engine} {overheads.versions}", overheads.errors.get(metric)
     if error is None:
         return f"{name} ({overheads.kind})"
-    runs = f"{error.n:,} measured figures, median error {error.median_pct:.1f} %"
-    return f"{name} ({runs} on devices or models left out)"
+    runs = f"measured on {error.n:,} figures of runs, median error {error.median_pct:.1f} %"
+    return f"{name} ({runs} where left out of the fit)"
 
 
 def _cost(e: "Estimate") -> dict | None:

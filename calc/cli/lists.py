@@ -127,8 +127,8 @@ def _engine(e):
     facts = {**e.facts, **{f"host {name}": fact for name, fact in overheads.host.items()}}
     extra = {
         "overheads": calc.overheads_line(overheads),
-        **{f"time of {group} kernels over tables": f"{each:g}" for group, each in overheads.kernels.items()},
-        **{f"{group}: least share of the roofline": f"{each:g}" for group, each in overheads.reach.items()},
+        **{f"kernel factor {group}": f"{each:g}" for group, each in overheads.kernels.items()},
+        **{f"reach {group}": f"{each:g}" for group, each in overheads.reach.items()},
     }
     return f"{e.name} {e.versions} ({e.id})", facts, extra
 
