@@ -78,12 +78,7 @@ def per_step(t: Trace, e: Estimate):
 def share(t: Trace, e: Estimate):
     """Return the symbol of the share of steps that carry prompt chunks, from lengths and load."""
     given = arriving(t, e), _decode_steps(t, e), per_step(t, e)
-    words = "share of steps with prompt chunks"
-    if e.steps.locked_ranks == 1:
-        return t.define("s", words, "ratio", batching.mixed_share, *given)
-    one = t.define("s_rank", f"{words}, one rank alone", "ratio", batching.mixed_share, *given)
-    note = "ranks wait for each other at the experts"
-    return t.define("s", words, "ratio", batching.lockstep_share, one, scenario.data_ranks(t, e), note=note)
+    return t.define("s", "share of steps with prompt chunks", "ratio", batching.mixed_share, *given)
 
 
 def host(t: Trace, e: Estimate, symbol: str, name: str):

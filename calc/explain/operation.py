@@ -54,16 +54,16 @@ def _by_form(t: Trace, e: Estimate, row: TimedOp, work) -> tuple:
 
 def _factor(t: Trace, e: Estimate, op: Op):
     """Symbol of the engine's factor on the time of such kernels; 1 where it has none."""
-    group = kernel_group(op.kind, op.is_collective)
+    group = kernel_group(op)
     if group not in e.overheads.kernels:
         return 1
     words = f"time of the engine's {group.replace('_', ' ')} kernels over that of the tables"
-    return scenario.engine_number(t, e, "f", words, e.overheads.factor(op.kind, op.is_collective))
+    return scenario.engine_number(t, e, "f", words, e.overheads.factor(op))
 
 
 def _reach(t: Trace, e: Estimate, op: Op):
     """Symbol of the share of the roofline that the engine's own kernels reach; 0 where none is known."""
-    reach = e.overheads.reach.get(kernel_group(op.kind), 0.0)
+    reach = e.overheads.reach.get(kernel_group(op), 0.0)
     if not reach:
         return 0.0
     words = "share of the roofline that the engine's own kernels reach at least"
@@ -72,7 +72,7 @@ def _reach(t: Trace, e: Estimate, op: Op):
 
 def _formed(t: Trace, e: Estimate, row: TimedOp, calls):
     """Symbol of an exchange by a fitted form: fixed cost and transfer."""
-    op, fit, factor = row.op, row.fit, e.overheads.factor(row.op.kind, True)
+    op, fit, factor = row.op, row.fit, e.overheads.factor(row.op)
     each = {name: float(getattr(row, name)) / float(op.count) / factor for name in ("seconds", "fixed_s")}
     rest, note = each["seconds"] - each["fixed_s"], _origin(fit)
     fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", each["fixed_s"], "s", note)

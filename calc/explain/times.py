@@ -18,7 +18,7 @@ _STEP_LIMITS = (
     "Operations run one after the other; how arithmetic and traffic overlap inside one is its form's matter.",
     "Means over requests: jitter, preemption and the spread of lengths are ignored.",
 )
-_SIDE_BY_SIDE = "Batches side by side, one a data rank and pipeline stage, are taken as equal."
+_SIDE_BY_SIDE = "Batches side by side are equal and take their prompt chunks in the same steps."
 
 
 def ttft_s(t: Trace, e: Estimate) -> Answer:

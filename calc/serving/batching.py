@@ -171,17 +171,6 @@ def batch_of(in_flight, ranks):
     return maximum(1.0, in_flight / ranks)
 
 
-def lockstep_share(share, ranks):
-    """Share of steps in which any of several ranks carries prompt chunks. [1]
-
-    Examples
-    --------
-    >>> lockstep_share(0.5, 2)
-    0.75
-    """
-    return 1 - (1 - share) ** ranks
-
-
 def scheduler_wait_s(own_s, tpot_s, batch, prompt_waits, decode_waits):
     """Mean wait between arrival and first token beside the own prefill, if others are there. [s]
 
@@ -304,7 +293,8 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     -----
     While a request decodes ``output - 1`` tokens the others of its batch prefill once each,
     in chunks of at most ``max_batched_tokens`` that share steps with the decodes. TPOT is the
-    mean over steps with and without such a chunk; TTFT is the own chunks and the waits before
+    mean over steps with and without such a chunk; batches side by side take theirs in the same
+    steps, as engines see to it where ranks share experts. TTFT is the own chunks and the waits before
     them. When prompts arrive faster than the token budget lets them in, requests wait for
     prefill: Little's law gives that wait.
     """
@@ -339,7 +329,7 @@ def _mix(steps: Steps, load: Workload, in_flight) -> Mix:
     chunk, decode_steps = prompt / chunks, decode_steps_of(output)
     arriving = arriving_chunks(chunks, batch)
     per_step = chunks_per_step(arriving, decode_steps, budget, chunk)
-    share = lockstep_share(mixed_share(arriving, decode_steps, per_step), steps.locked_ranks)
+    share = mixed_share(arriving, decode_steps, per_step)
     context = prompt + (output - 1) / 2
     decodes, others = (Sequences("decode", count, 1, context) for count in (batch, batch - 1))
     return Mix(

@@ -37,19 +37,14 @@ class Steps:
         """Batches that run side by side: attention-data ranks, and micro-batches of a pipeline."""
         return self.deployment.dp * self.deployment.pp
 
-    @property
-    def locked_ranks(self):
-        """Batches that step together: attention-data ranks whose tokens meet at the experts."""
-        return self.deployment.dp if self.model.is_moe else 1
+    def token_budget(self, prompt_tokens):
+        """Most tokens of a step; engines without a limit prefill a whole prompt. [tokens]"""
+        return self.deployment.max_batched_tokens or self.engine.max_batched_tokens or prompt_tokens
 
     @property
     def most_sequences(self):
         """Most sequences that run at once: the limit of each attention-data rank's scheduler."""
         return self.deployment.dp * (self.deployment.max_sequences or self.engine.max_sequences)
-
-    def token_budget(self, prompt_tokens):
-        """Most tokens of a step; engines without a limit prefill a whole prompt. [tokens]"""
-        return self.deployment.max_batched_tokens or self.engine.max_batched_tokens or prompt_tokens
 
     def time(self, *groups: Sequences) -> Duration:
         """Return the time of one step on these sequences of one rank, through all stages."""

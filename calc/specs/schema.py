@@ -220,7 +220,16 @@ class OverheadProfile(_Strict):
     kind: Literal["measured", "assumed"]
     host: HostRows
     kernels: dict[
-        Literal["gemm", "moe", "prefill_attention", "decode_attention", "elementwise", "collective", "other"],
+        Literal[
+            "gemm",
+            "quantised_gemm",
+            "moe",
+            "prefill_attention",
+            "decode_attention",
+            "elementwise",
+            "collective",
+            "other",
+        ],
         float,
     ] = Field({}, description="factors on the time of kernels")
     reach: dict[Literal["prefill_attention", "decode_attention", "gemm", "moe"], float] = Field(

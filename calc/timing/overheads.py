@@ -9,6 +9,7 @@ maker of the device (``python -m validate overheads``), never per model.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device
@@ -17,6 +18,7 @@ from calc.specs.errors import SpecError
 from calc.specs.facts import Fact, sources_from, spec_files
 from calc.specs.numeric import maximum, minimum, where
 from calc.specs.strict_yaml import read_yaml
+from calc.work.op import Op
 
 #: kind of op -> kernel group that an engine has one factor for
 KERNEL_GROUPS = {
@@ -33,7 +35,18 @@ KERNEL_GROUPS = {
 }
 #: group of what exchanges data between devices, and of everything else
 COLLECTIVE, OTHER = "collective", "other"
-GROUPS = ("gemm", "moe", "prefill_attention", "decode_attention", "elementwise", COLLECTIVE, OTHER)
+#: matrix products in other formats than these pass over their activations first, or not
+PLAIN_FORMATS = ("bf16", "fp16", "fp32")
+GROUPS = (
+    "gemm",
+    "quantised_gemm",
+    "moe",
+    "prefill_attention",
+    "decode_attention",
+    "elementwise",
+    COLLECTIVE,
+    OTHER,
+)
 #: host numbers of a profile: name -> unit and meaning
 HOST = {
     "step_s": ("s", "host time of a step that the device waits for"),
@@ -47,9 +60,19 @@ HOST = {
 }
 
 
-def kernel_group(kind: str, is_collective: bool = False) -> str:
-    """Return the kernel group of a kind of op."""
-    return COLLECTIVE if is_collective else KERNEL_GROUPS.get(kind, OTHER)
+def kernel_group(op: Op) -> str:
+    """Return the kernel group of an op.
+
+    Examples
+    --------
+    >>> kernel_group(Op("mlp.up_proj", "gemm", "fp8", format="fp8")), kernel_group(Op("a", "moe", "fp8"))
+    ('quantised_gemm', 'moe')
+    """
+    if op.is_collective:
+        return COLLECTIVE
+    if op.kind == "gemm" and op.format not in PLAIN_FORMATS:
+        return "quantised_gemm"
+    return KERNEL_GROUPS.get(op.kind, OTHER)
 
 
 @dataclass(frozen=True)
@@ -82,15 +105,15 @@ class Overheads:
     kind: str = "assumed"
     note: str = ""
 
-    def factor(self, kind: str, is_collective: bool = False) -> float:
-        """Return the factor on the time of kernels of a kind.
+    def factor(self, op: Op) -> float:
+        """Return the factor on the time of an op's kernels; 1 where none is known.
 
         Examples
         --------
-        >>> load_overheads("vllm").factor("no such kind")
+        >>> load_overheads("vllm").factor(Op("a", "no such kind", "bf16"))
         1.0
         """
-        return self.kernels.get(kernel_group(kind, is_collective), 1.0)
+        return self.kernels.get(kernel_group(op), 1.0)
 
     def __getattr__(self, name: str) -> float:
         host = self.__dict__.get("host", {})
@@ -153,7 +176,12 @@ def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidi
     files = spec_files("calibrations", "overheads")
     if engine not in files:
         raise SpecError(f"engine: {engine!r} has no overheads; known are {', '.join(files)}")
-    data = _checked(files[engine])
+    return _chosen(_checked(files[engine]), version, vendor)
+
+
+def _chosen(data: Mapping, version: str | None, vendor: str) -> Overheads:
+    """Return the profile of a file that speaks for a version on devices of a maker."""
+    engine = data["id"]
     fitting = [row for row in data["profiles"] if covers(row["versions"], version)]
     if not fitting:
         known = ", ".join(row["versions"] for row in data["profiles"])
@@ -162,8 +190,13 @@ def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidi
     return _overheads(engine, row, tuple(sources_from(data["sources"]).values()))
 
 
-def overheads_of(deployment: Deployment, device: Device) -> Overheads:
-    """Return the overheads of a deployment's engine on a device.
+def overheads_of(deployment: Deployment, device: Device, path: str | None = None) -> Overheads:
+    """Return the overheads of a deployment's engine on a device, or those of a file.
+
+    Raises
+    ------
+    SpecError
+        If the file is not one of overheads, or of another engine.
 
     Examples
     --------
@@ -171,7 +204,13 @@ def overheads_of(deployment: Deployment, device: Device) -> Overheads:
     >>> overheads_of(Deployment(), load_device("h100-sxm")).engine
     'vllm'
     """
-    return load_overheads(deployment.engine, deployment.engine_version, device.vendor.lower())
+    version, vendor = deployment.engine_version, device.vendor.lower()
+    if path is None:
+        return load_overheads(deployment.engine, version, vendor)
+    data = _checked(Path(path))
+    if data["id"] != deployment.engine:
+        raise SpecError(f"overheads: {path} is of {data['id']}; allowed is a file of {deployment.engine}")
+    return _chosen(data, version, vendor)
 
 
 def _overheads(engine: str, row: Mapping, sources) -> Overheads:
@@ -198,6 +237,4 @@ def _checked(path) -> dict:
 
     data = read_yaml(path)
     check_file("overheads", data, path)
-    if data["id"] != path.stem:
-        raise SpecError(f"{path}: id {data['id']!r} must equal the file's name")
     return data

@@ -259,7 +259,7 @@ def timed_op(
     the kernels and exchanges it would use. Never faster than the dense datasheet roofline; an op
     without work takes no time.
     """
-    factor = overheads.factor(op.kind, op.is_collective) if overheads else 1.0
+    factor = overheads.factor(op) if overheads else 1.0
     op = _as_engines_run(op, calibration) if overheads else op
     if op.is_collective:
         return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
@@ -269,7 +269,7 @@ def timed_op(
     outside = fit.is_outside(work)
     moved = work["bytes"]
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, ceilings.bandwidth_bytes_per_s)
-    reach = overheads.reach.get(kernel_group(op.kind), 0.0) if overheads else 0.0
+    reach = overheads.reach.get(kernel_group(op), 0.0) if overheads else 0.0
     each, count = call_s(parts.seconds, parts.fixed_s, least, reach), op.count * (moved > 0)
     return TimedOp(
         name=op.name,

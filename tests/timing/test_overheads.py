@@ -25,7 +25,7 @@ from calc.timing.overheads import (
 )
 from calc.timing.step_time import n_exchanges, step_time, timed_op
 from calc.work.memory import precision_of
-from calc.work.op import Sequences
+from calc.work.op import Op, Sequences
 from calc.work.sharding import Split
 from calc.work.step import step_ops
 
@@ -89,7 +89,7 @@ def test_an_engine_without_kernels_of_its_own_has_those_of_the_tables():
 def test_a_factor_scales_its_group_of_kernels_and_no_other():
     plain, slower = step(overheads(), 2), step(overheads({"gemm": 2.0}), 2)
     for before, after in zip(plain.rows, slower.rows, strict=True):
-        is_product = before.op is not None and kernel_group(before.op.kind, before.op.is_collective) == "gemm"
+        is_product = before.op is not None and kernel_group(before.op) == "gemm"
         assert after.seconds == pytest.approx((2 if is_product else 1) * before.seconds, rel=1e-9)
 
 
@@ -102,8 +102,8 @@ def test_a_factor_below_the_roofline_stops_there():
 
 def test_every_kind_of_kernel_is_in_a_known_group():
     assert set(KERNEL_GROUPS.values()) <= set(GROUPS)
-    assert kernel_group("allreduce", is_collective=True) == "collective"
-    assert kernel_group("something new") == "other"
+    assert {kernel_group(op) for op in ops(tp=2) if op.is_collective} == {"collective"}
+    assert kernel_group(Op("a", "something new", "bf16")) == "other"
 
 
 @pytest.mark.parametrize("engine", calc.engine_ids())
