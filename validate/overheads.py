@@ -71,10 +71,10 @@ def _refitted(engine: str, row: dict, members: list[Recorded]) -> dict:
     profile, _ = profile_of(members)
     host, kernels, reach = split(profile["values"])
     for metric, error in profile["errors"].items():
+        makers = "/".join(row.get("vendors", []))
         print(
-            f"{engine:15s} {row['versions']:12s} {'/'.join(row.get('vendors', [])):8s} {metric:7s} "
-            f"n {error['n']:4d}  left out: median {error['median_pct']:5.1f} %  "
-            f"p90 {error['p90_pct']:5.1f} %",
+            f"{engine:15s} {row['versions']:12s} {makers:8s} {metric:7s} n {error['n']:4d}  "
+            f"left out: median {error['median_pct']:5.1f} %  p90 {error['p90_pct']:5.1f} %",
             flush=True,
         )
     groups = ", ".join(dict.fromkeys(member.run.group for member in members))
