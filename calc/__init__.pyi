@@ -16,6 +16,8 @@ from calc.planning.search import plan as plan
 from calc.planning.solve import Solution as Solution
 from calc.planning.solve import solve as solve
 from calc.record import memory_record as memory_record
+from calc.record import overheads_line as overheads_line
+from calc.record import overheads_record as overheads_record
 from calc.record import plain as plain
 from calc.serving.disaggregation import Disaggregated as Disaggregated
 from calc.serving.disaggregation import disaggregate as disaggregate
@@ -57,6 +59,7 @@ from calc.specs.units import significant as significant
 from calc.specs.workload import Workload as Workload
 from calc.timing.calibration import calibration_for as calibration_for
 from calc.timing.calibration import load_calibration as load_calibration
+from calc.timing.overheads import load_overheads as load_overheads
 from calc.timing.roofline import op_time_s as op_time_s
 from calc.timing.roofline import roofline_time_s as roofline_time_s
 from calc.work.budget import Memory as Memory

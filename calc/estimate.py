@@ -9,7 +9,7 @@ import numpy as np
 from calc.economics.cost import Cost, cost_of
 from calc.economics.prices import device_price
 from calc.serving.arrivals import open_loop_service
-from calc.serving.batching import Service, service_of
+from calc.serving.batching import Service, batch_of, service_of
 from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
@@ -20,7 +20,7 @@ from calc.specs.model_files import load_model
 from calc.specs.numeric import floor, minimum
 from calc.specs.workload import Workload
 from calc.timing.calibration import Z80, Calibration, calibration_for
-from calc.timing.overheads import Overheads, overheads_of
+from calc.timing.overheads import Overheads, RunError, overheads_of
 from calc.timing.step_time import RooflinePoint, longest, roofline_point
 from calc.work.budget import Memory, memory_of
 from calc.work.op import Sequences
@@ -106,6 +106,14 @@ class Estimate:
         return self.service.tpot.bound
 
     @cached_property
+    def steps(self) -> Steps:
+        """Step times of this deployment."""
+        return Steps(
+            self.model, self.device, self.deployment, self.engine, self.calibration,
+            self.overheads, self.workload.expert_skew,
+        )  # fmt: skip
+
+    @cached_property
     def weight_dtype(self) -> str:
         """Weight format the deployment runs in."""
         return self.deployment.weight_dtype or self.model.checkpoint.weight_dtype
@@ -123,12 +131,17 @@ class Estimate:
         Those of measured runs of the engine where there are any, wider where kernels are not
         calibrated; else the spread of kernels and host time.
         """
-        error = self.overheads.errors.get("ttft_s" if metric == "ttft_s" else "tpot_s")
+        error = self.run_error(metric)
         if error is None:
             ratio = np.exp(Z80 * self._duration(metric).sigma)
             return 1 / ratio, ratio
         widen = RUN_WIDEN[self.trust(metric)]
         return error.low**widen, error.high**widen
+
+    def run_error(self, metric: str) -> RunError | None:
+        """Return how far measured runs of the engine were off, None where there are none."""
+        self._metric(metric)
+        return self.overheads.errors.get("ttft_s" if metric == "ttft_s" else "tpot_s")
 
     def trust(self, metric: str) -> str:
         """Return how far a metric can be trusted: calibrated, family, datasheet or extrapolated."""
@@ -155,17 +168,14 @@ class Estimate:
         """
         if metric not in TIMES:
             raise SpecError(f"roofline: {metric!r} has none; allowed are {', '.join(TIMES)}")
-        load, users = self.workload, self.service.concurrency
+        load = self.workload
+        users = batch_of(self.service.concurrency, self.steps.ranks)
         if metric == "tpot_s":
             context = load.prompt_tokens + (load.output_tokens - 1) / 2
             group = Sequences("decode", users, 1, context)
         else:
             group = Sequences("prefill", users if load.mode == "static" else 1, load.prompt_tokens, 0)
-        steps = Steps(
-            self.model, self.device, self.deployment, self.engine, self.calibration,
-            self.overheads, load.expert_skew,
-        )  # fmt: skip
-        return [roofline_point(row, self.device) for row in steps.time(group).rows if row.has_work]
+        return [roofline_point(row, self.device) for row in self.steps.time(group).rows if row.has_work]
 
     def _metric(self, metric: str):
         if metric not in METRICS:
@@ -230,8 +240,7 @@ def memory(
 ) -> Memory:
     """Return the memory of one scenario, without its times.
 
-    Answers every parallelism (tp, pp, ep, dp, cp), shared prefixes, beams, adapters and
-    offloading, which ``estimate`` cannot time yet.
+    Answers shared prefixes, beams and offloading too, which ``estimate`` cannot time yet.
 
     Parameters
     ----------
@@ -279,21 +288,15 @@ def ways_to_fit(
 
 def _check_timed(deployment: Deployment, workload: Workload) -> None:
     """Raise SpecError for what only memory is answered for."""
-    given = {name: getattr(deployment, name) for name in ("pp", "ep", "dp", "cp")}
-    given["sequences_per_request"] = workload.sequences_per_request
-    for name, value in given.items():
-        if np.any(np.asarray(value) != 1):
+    for name, plain in (("sequences_per_request", 1), ("shared_prefix_tokens", 0)):
+        value = getattr(workload, name)
+        if np.any(np.asarray(value) != plain):
             raise SpecError(
-                f"{name}: {value}: times are not answered yet, allowed is 1; memory is (calc.memory)"
+                f"{name}: {value}: times are not answered yet, allowed is {plain}; memory is (calc.memory)"
             )
     if deployment.speculation is not None:
         kind = deployment.speculation.kind
         raise SpecError(f"speculation: {kind!r}: allowed is None; calc.speculate times decoding with drafts")
-    if np.any(np.asarray(workload.shared_prefix_tokens) != 0):
-        shared = workload.shared_prefix_tokens
-        raise SpecError(
-            f"shared_prefix_tokens: {shared}: times are not answered yet, allowed is 0; memory is"
-        )
 
 
 def estimate(
@@ -345,18 +348,18 @@ def estimate(
     (True, 'memory bandwidth')
     """
     model, device, deployment, workload = _scenario(model, device, deployment, workload)
+    _check_timed(deployment, workload)
     check_tp(model, deployment.tp)
     check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
-    limit = minimum(floor(memory.max_concurrency), deployment.max_sequences or engine.max_sequences)
     adds = overheads_of(deployment, device, overheads)
     steps = Steps(model, device, deployment, engine, calibration, adds, workload.expert_skew)
     if workload.mode == "open_loop":
         service = open_loop_service(steps, workload, memory)
     else:
-        service = service_of(steps, workload, limit)
+        service = service_of(steps, workload, minimum(floor(memory.max_concurrency), steps.most_sequences))
     price = None
     if usd_per_device_hour is None:
         price = device_price(device.id, price_term)

@@ -9,6 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from calc.estimate import Estimate
     from calc.serving.open_loop import OpenLoop
+    from calc.timing.overheads import Overheads
     from calc.work.budget import Memory
 
 _MEMORY = (
@@ -91,6 +92,7 @@ def _scenario(e: "Estimate") -> dict:
         "pp": deployment.pp,
         "ep": deployment.ep,
         "dp": deployment.dp,
+        "cp": deployment.cp,
         "weight_dtype": e.weight_dtype,
         "kv_dtype": deployment.kv_dtype or e.model.checkpoint.kv_dtype or "bf16",
         "mode": load.mode,
@@ -98,8 +100,39 @@ def _scenario(e: "Estimate") -> dict:
         "requests_per_s": load.requests_per_s,
         "prompt_tokens": load.prompt_tokens,
         "output_tokens": load.output_tokens,
+        "expert_skew": load.expert_skew,
         "calibration": e.calibration.id,
+        "overheads": overheads_record(e.overheads),
     }
+
+
+def overheads_record(overheads: "Overheads") -> dict:
+    """Return what an engine adds to its kernels, and how far measured runs were off."""
+    return {
+        "engine": overheads.engine,
+        "versions": overheads.versions,
+        "kind": overheads.kind,
+        "host": {name: fact.value for name, fact in overheads.host.items()},
+        "kernels": dict(overheads.kernels),
+        "reach": dict(overheads.reach),
+        "errors": {metric: asdict(error) for metric, error in overheads.errors.items()},
+    }
+
+
+def overheads_line(overheads: "Overheads", metric: str = "tpot_s") -> str:
+    """Return one line on where an engine's overheads come from.
+
+    Examples
+    --------
+    >>> from calc.timing.overheads import load_overheads
+    >>> overheads_line(load_overheads("transformers"))
+    'transformers any (assumed)'
+    """
+    name, error = f"{overheads.engine} {overheads.versions}", overheads.errors.get(metric)
+    if error is None:
+        return f"{name} ({overheads.kind})"
+    runs = f"measured on {error.n:,} figures of runs, median error {error.median_pct:.1f} %"
+    return f"{name} ({runs} where left out of the fit)"
 
 
 def _cost(e: "Estimate") -> dict | None:

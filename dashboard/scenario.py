@@ -54,6 +54,11 @@ class Scenario:
     price: float | None = None
     own_model: str = ""
     own_device: str = ""
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+    cp: int = 1
+    expert_skew: float = 0.0
 
     def deployment(self) -> calc.Deployment:
         """Return engine and formats; how many GPUs is for ``answer`` to find."""
@@ -62,11 +67,18 @@ class Scenario:
             weight_dtype=None if self.weights == AS_PUBLISHED else self.weights,
             kv_dtype=None if self.kv == ENGINE_DEFAULT_KV else self.kv,
             memory_utilization=self.memory_share,
+            **self._ranks(),
         )
+
+    def _ranks(self) -> dict[str, int]:
+        """Parallelism beyond tp; with a tp of one's own, so that contradictions name it."""
+        own = {} if self.tp == AUTO else {"tp": int(self.tp)}
+        least = {} if own else {"tp": max(1, self.ep // self.dp, self.cp)}
+        return {**own, **least, "pp": self.pp, "dp": self.dp, "ep": self.ep, "cp": self.cp}
 
     def workload(self) -> calc.Workload:
         """Return token lengths and users at once."""
-        return calc.Workload(self.prompt, self.output, self.users)
+        return calc.Workload(self.prompt, self.output, self.users, expert_skew=self.expert_skew)
 
     def limits(self) -> calc.SLO:
         """Return the limits of the preset, or the custom ones."""
@@ -100,7 +112,7 @@ class Scenario:
 def user_sweep(plan: calc.Plan) -> calc.Estimate | None:
     """Return the planned deployment at 1 to as many users as it holds at once; None if it holds none."""
     e = plan.estimate
-    most = int(min(e.memory.max_concurrency, e.deployment.max_sequences or e.engine.max_sequences))
+    most = int(min(e.memory.max_concurrency, e.steps.most_sequences))
     if most < 1 or not e.fits:
         return None
     users = np.unique(np.geomspace(1, most, SWEEP_POINTS).round())

@@ -23,6 +23,14 @@ from dashboard.scenario import (
 DEFAULT = Scenario()
 KEYS = tuple(field.name for field in fields(Scenario))
 MOST_TOKENS, MOST_USERS = 10_000_000, 100_000
+MOST_RANKS = 4096
+#: parallelism beyond tp: field -> label, help
+RANKS = {
+    "pp": ("Pipeline stages", "Each holds a share of the layers."),
+    "dp": ("Data parallel ranks", "Each has requests of its own; routed experts are spread over all."),
+    "ep": ("Expert ranks", "Ranks that hold whole experts; must divide tensor times data ranks."),
+    "cp": ("Context ranks", "Each keeps a share of the tokens' cache; within the tensor ranks."),
+}
 CHART_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoom2d", "pan2d"]}
 
 
@@ -55,7 +63,8 @@ def scenario_sidebar() -> Scenario:
         values["gpu"] = _choice("GPU", calc.device_ids(), "gpu", "Type to search.")
         values["tp"] = st.segmented_control(
             "GPUs per replica", TP_CHOICES, default=DEFAULT.tp, required=True, key="tp", bind="query-params",
-            help="Tensor parallelism. Auto takes the smallest number that fits and keeps the limits.",
+            help="Tensor parallelism. Auto takes the smallest number that fits and keeps the limits; "
+            "more kinds of parallelism are under Advanced.",
         )  # fmt: skip
         values["prompt"] = _count("Prompt tokens", "prompt", PROMPT_STEPS, MOST_TOKENS)
         values["output"] = _count("Output tokens", "output", OUTPUT_STEPS, MOST_TOKENS)
@@ -148,6 +157,7 @@ def _advanced() -> dict:
     return {
         "kv": _choice("KV cache", calc.KV_BYTES, "kv", "Number format of the cache."),
         "engine": _choice("Engine", calc.engine_ids(), "engine", "Its defaults and overheads are used."),
+        **_parallelism(),
         "memory_share": st.number_input(
             "Share of GPU memory for the engine", 0.05, 1.0, None, 0.01, key="memory_share",
             placeholder="the engine's default", bind="query-params",
@@ -163,6 +173,19 @@ def _advanced() -> dict:
             "Own GPU: path of its .yaml", key="own_device", help=own, bind="query-params"
         ),
     }  # fmt: skip
+
+
+def _parallelism() -> dict:
+    """Draw parallelism beyond tp, two to a line, and how unevenly experts are visited."""
+    values, columns = {}, [*st.columns(2), *st.columns(2)]
+    for (key, (label, help)), column in zip(RANKS.items(), columns, strict=True):
+        with column:
+            values[key] = st.number_input(label, 1, MOST_RANKS, 1, key=key, help=help, bind="query-params")
+    values["expert_skew"] = st.number_input(
+        "Expert skew", 0.0, 1.5, DEFAULT.expert_skew, 0.1, key="expert_skew", bind="query-params",
+        help="Exponent of the power law of expert popularity; 0 is uniform routing.",
+    )  # fmt: skip
+    return values
 
 
 def chart(figure: go.Figure, key: str, title: str, takeaway: str, rows: list[dict]) -> None:

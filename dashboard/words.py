@@ -155,6 +155,11 @@ def trust(e: calc.Estimate) -> str:
     return TRUST[e.trust("tpot_s")]
 
 
+def engine_line(e: calc.Estimate) -> str:
+    """Return where the engine's overheads come from, as Markdown."""
+    return f"**Engine overheads:** {calc.overheads_line(e.overheads)}."
+
+
 def price_line(e: calc.Estimate) -> str:
     """Return where the price comes from, as Markdown."""
     if e.cost is None:

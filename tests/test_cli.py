@@ -68,6 +68,8 @@ def test_a_typo_suggests_the_right_name_in_one_line_and_exits_with_2(capsys):
         (["--calibration", "none.yaml"], "none.yaml: cannot be read"),
         (["--mode", "static", "-o", "/nowhere/x"], "-o: /nowhere/x cannot be written"),
         (["--colour"], "unrecognized arguments"),
+        (["--ep", "3"], "ep: 3 does not divide tp * dp (1)"),
+        (["--expert-skew", "2"], "expert_skew: 2.0 is not allowed; allowed are numbers from 0 to 1.5"),
     ],
 )
 def test_wrong_input_is_one_line_on_stderr_and_exit_code_2(capsys, arguments, message):
@@ -75,6 +77,28 @@ def test_wrong_input_is_one_line_on_stderr_and_exit_code_2(capsys, arguments, me
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_every_parallelism_is_answered(capsys):
+    place = ["--model", "deepseek-r1", "--device", "h200-sxm", "--dp", "8", "--ep", "8", "--users", "64"]
+    code, out, err = run(capsys, "estimate", *place, "--expert-skew", "0.5", "--json")
+    record = json.loads(out)
+    scenario = record["scenario"]
+    assert (code, err) == (0, "")
+    assert (scenario["n_devices"], scenario["dp"], scenario["ep"], scenario["expert_skew"]) == (8, 8, 8, 0.5)
+    assert record["tpot_s"] > json.loads(run(capsys, "estimate", *place, "--json")[1])["tpot_s"]
+    assert "8 x NVIDIA H200 SXM 141GB, tp 1 dp 8 ep 8, vLLM" in run(capsys, "estimate", *place)[1]
+
+
+def test_the_engines_overheads_are_shown_with_their_error(capsys):
+    _, out, _ = run(capsys, "estimate", *FITTING)
+    (line,) = (line for line in out.splitlines() if line.startswith("engine: "))
+    record = json.loads(run(capsys, "estimate", *FITTING, "--json")[1])["scenario"]["overheads"]
+    assert f"vllm {record['versions']} (measured on {record['errors']['tpot_s']['n']:,} figures" in line
+    assert f"median error {record['errors']['tpot_s']['median_pct']:.1f} %" in line
+    shown = run(capsys, "show", "vllm")[1]
+    assert "host step_s" in shown
+    assert "kernel factor gemm" in shown
 
 
 def test_plan_shows_what_was_rejected_the_answer_and_the_launch_line(capsys):

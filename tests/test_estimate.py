@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import calc
+from calc.timing.calibration import Z80
 
 
 def test_the_interface_of_the_readme_holds():
@@ -96,7 +97,9 @@ def test_any_scenario_is_answered_or_refused_in_one_line(
         ({"tp": 2.5}, "tp: 2.5 is not allowed"),
         ({"tp": "x"}, "tp: 'x' is not a number"),
         ({"tp": float("nan")}, "tp: nan is not allowed"),
-        ({"pp": 2}, "pp: 2: times are not answered yet"),
+        ({"pp": 33}, "pp: 33 is more than the 32 layers"),
+        ({"ep": 3, "dp": 4}, "ep: 3 does not divide tp * dp (4)"),
+        ({"cp": 2, "tp": 2}, "cp: 2 is more than the ranks that hold the same KV head"),
         ({"weight_dtype": "fp7"}, "unknown weight_dtype 'fp7'"),
         ({"kv_dtype": "nvfp4"}, "unknown kv_dtype 'nvfp4'"),
         ({"memory_utilization": 1.5}, "memory_utilization: 1.5 is not allowed"),
@@ -124,6 +127,73 @@ def test_a_wrong_workload_names_the_thing_the_value_and_what_is_allowed(change, 
     with pytest.raises(calc.SpecError) as error:
         calc.Workload(**change)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("change", [{"sequences_per_request": 4}, {"shared_prefix_tokens": 512}])
+def test_what_only_memory_answers_is_refused_in_one_line(change):
+    load = calc.Workload(**change)
+    assert calc.memory("llama-3.1-8b", "h100-sxm", workload=load).fits
+    with pytest.raises(calc.SpecError, match=f"{next(iter(change))}: .* times are not answered yet"):
+        calc.estimate("llama-3.1-8b", "h100-sxm", workload=load)
+
+
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        ("llama-3.1-70b", {"tp": 2, "pp": 2}),
+        ("deepseek-v3", {"tp": 1, "dp": 8, "ep": 8}),
+        ("deepseek-v3", {"tp": 8, "cp": 8}),
+        ("mixtral-8x7b", {"tp": 2, "pp": 2, "dp": 2, "ep": 4}),
+    ],
+)
+@pytest.mark.parametrize(
+    "load", [{"concurrency": 64}, {"concurrency": 8, "mode": "static"}, {"mode": "max_load"}]
+)
+def test_every_parallelism_is_answered_with_rows_that_sum(model, place, load):
+    e = calc.estimate(model, "h200-sxm", calc.Deployment(**place), calc.Workload(**load))
+    for metric in ("ttft_s", "tpot_s"):
+        value = getattr(e, metric)
+        assert sum(seconds for _, seconds, _ in e.breakdown(metric)) == pytest.approx(value, rel=1e-12)
+        low, high = e.range(metric)
+        assert low <= value <= high
+        assert e.roofline(metric)
+    assert e.requests_per_s * e.e2e_latency_s == pytest.approx(e.service.concurrency + e.service.queued)
+    assert json.loads(json.dumps(e.to_dict()))["scenario"]["dp"] == e.deployment.dp
+
+
+def test_skewed_experts_take_longer_where_ranks_share_them_out():
+    deployment = calc.Deployment(dp=8, ep=8)
+    even, skewed = (
+        calc.estimate("deepseek-v3", "h200-sxm", deployment, calc.Workload(concurrency=512, expert_skew=skew))
+        for skew in (0.0, 1.0)
+    )
+    assert skewed.tpot_s > even.tpot_s
+
+
+def test_a_range_is_that_of_measured_runs_where_an_engine_has_them():
+    e = calc.estimate("llama-3.1-70b", "h100-sxm", calc.Deployment(tp=4))
+    for metric, error in (("tpot_s", "tpot_s"), ("ttft_s", "ttft_s"), ("e2e_latency_s", "tpot_s")):
+        measured, value = e.overheads.errors[error], getattr(e, metric)
+        assert e.run_error(metric) is measured
+        assert e.range(metric) == pytest.approx((value * measured.low, value * measured.high))
+    slow, fast = e.range("requests_per_s")
+    rate, error = e.requests_per_s, e.overheads.errors["tpot_s"]
+    assert (slow, fast) == pytest.approx((rate / error.high, rate / error.low))
+
+
+def test_a_range_is_wider_where_kernels_are_not_calibrated():
+    measured = calc.estimate("llama-3.1-8b", "h100-sxm")
+    guessed = calc.estimate("llama-3.1-8b", "h100-sxm", calibration="datasheet")
+    assert guessed.trust("tpot_s") == "datasheet"
+    near, far = ((high / low) for low, high in (e.range("tpot_s") for e in (measured, guessed)))
+    assert far > near
+
+
+def test_a_range_comes_from_kernels_where_no_run_was_measured():
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(engine="transformers"))
+    assert e.run_error("tpot_s") is None
+    spread = np.exp(Z80 * e.service.tpot.sigma)
+    assert e.range("tpot_s") == pytest.approx((e.tpot_s / spread, e.tpot_s * spread))
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():

@@ -80,6 +80,7 @@ def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | N
     host, kernels, reach = split(profile["values"])
     makers = "/".join(row.get("vendors", []))
     for metric, error in profile["errors"].items():
+        makers = "/".join(row.get("vendors", []))
         print(
             f"{engine:15s} {row['versions']:12s} {makers:8s} {metric:7s} n {error['n']:4d}  "
             f"left out: median {error['median_pct']:5.1f} %  p90 {error['p90_pct']:5.1f} %",

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     Examples
     --------
     >>> main(["list", "engines", "--csv"])  # doctest: +ELLIPSIS
-    id,name,versions,memory_utilization,max_sequences,max_batched_tokens
+    id,name,versions,memory_utilization,max_sequences,max_batched_tokens,overheads
     ...
     0
     """

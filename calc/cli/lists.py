@@ -66,11 +66,14 @@ def _devices():
 
 
 def _engines():
-    header = ["id", "name", "versions", "memory_utilization", "max_sequences", "max_batched_tokens"]
+    header = [
+        "id", "name", "versions", "memory_utilization", "max_sequences", "max_batched_tokens", "overheads"
+    ]  # fmt: skip
     rows = []
     for engine_id in calc.engine_ids():
-        e = calc.load_engine(engine_id)
-        rows.append([e.id, e.name, e.versions, e.memory_utilization, e.max_sequences, e.max_batched_tokens])
+        e, overheads = calc.load_engine(engine_id), calc.overheads_line(calc.load_overheads(engine_id))
+        limits = e.memory_utilization, e.max_sequences, e.max_batched_tokens
+        rows.append([e.id, e.name, e.versions, *limits, overheads.partition(" ")[2]])
     return header, rows, (header, rows, (3, 4, 5))
 
 
@@ -120,7 +123,14 @@ def _device(d):
 
 
 def _engine(e):
-    return f"{e.name} {e.versions} ({e.id})", e.facts, {}
+    overheads = calc.load_overheads(e.id)
+    facts = {**e.facts, **{f"host {name}": fact for name, fact in overheads.host.items()}}
+    extra = {
+        "overheads": calc.overheads_line(overheads),
+        **{f"kernel factor {group}": f"{each:g}" for group, each in overheads.kernels.items()},
+        **{f"reach {group}": f"{each:g}" for group, each in overheads.reach.items()},
+    }
+    return f"{e.name} {e.versions} ({e.id})", facts, extra
 
 
 def _model(m):

@@ -36,6 +36,13 @@ def add_scenario(parser) -> None:
         "--engine-version", default=None, metavar="V", help="its version (default: newest known)"
     )
     scenario.add_argument("--tp", default=None, metavar="N", help="tensor-parallel devices")
+    scenario.add_argument("--pp", default="1", metavar="N", help="pipeline stages")
+    scenario.add_argument("--dp", default="1", metavar="N", help="attention data parallel ranks")
+    scenario.add_argument("--ep", default="1", metavar="N", help="ranks that share out experts, in tp * dp")
+    scenario.add_argument("--cp", default="1", metavar="N", help="decode context parallel ranks, within tp")
+    scenario.add_argument(
+        "--expert-skew", default="0", metavar="X", help="exponent of expert popularity, 0 (uniform) to 1.5"
+    )
     scenario.add_argument(
         "--weights", default=None, metavar="DTYPE", help="weight format (default: the checkpoint's)"
     )
@@ -88,7 +95,8 @@ def scenario_of(args) -> dict:
         max_sequences=whole("--max-sequences", args.max_sequences),
         max_batched_tokens=whole("--max-batched-tokens", args.max_batched_tokens),
         tp=1 if args.tp is None else whole("--tp", args.tp),
-        **_parallelism(args),
+        **{name: whole(f"--{name}", getattr(args, name)) for name in ("pp", "ep", "dp", "cp")},
+        **_memory_settings(args),
     )
     load = calc.Workload(
         prompt_tokens=calc.parse_tokens(args.prompt, "--prompt"),
@@ -98,6 +106,7 @@ def scenario_of(args) -> dict:
         requests_per_s=number("--rate", args.rate),
         prompt_lengths=args.lengths,
         output_lengths=args.lengths,
+        expert_skew=number("--expert-skew", args.expert_skew),
         **_sharing(args),
     )
     return {
@@ -113,11 +122,7 @@ def scenario_of(args) -> dict:
 
 def add_memory_options(parser) -> None:
     """Add what memory is answered for beyond a timed scenario."""
-    more = parser.add_argument_group("memory only: more parallelism, sharing, adapters, offloading")
-    more.add_argument("--pp", default="1", metavar="N", help="pipeline stages")
-    more.add_argument("--ep", default="1", metavar="N", help="ranks that share out experts")
-    more.add_argument("--dp", default="1", metavar="N", help="attention data parallel ranks")
-    more.add_argument("--cp", default="1", metavar="N", help="decode context parallel ranks, within tp")
+    more = parser.add_argument_group("memory only: sharing, adapters, offloading")
     more.add_argument(
         "--max-context", default=None, metavar="TOKENS", help="length the engine is started for"
     )
@@ -130,19 +135,18 @@ def add_memory_options(parser) -> None:
     more.add_argument("--host-cache", default=None, metavar="SIZE", help="host memory per device, e.g. 64GiB")
 
 
-def _parallelism(args) -> dict:
-    if not hasattr(args, "pp"):
+def _memory_settings(args) -> dict:
+    if not hasattr(args, "max_context"):
         return {}
-    names = {name: whole(f"--{name}", getattr(args, name)) for name in ("pp", "ep", "dp", "cp")}
     context = None if args.max_context is None else calc.parse_tokens(args.max_context, "--max-context")
     host = 0.0 if args.host_cache is None else calc.parse_bytes(args.host_cache, "--host-cache")
     slots, rank = whole("--lora-slots", args.lora_slots), whole("--lora-rank", args.lora_rank)
     adapters = {"lora_slots": slots, "lora_rank": rank}
-    return {**names, **adapters, "max_context_tokens": context, "host_cache_bytes": host}
+    return {**adapters, "max_context_tokens": context, "host_cache_bytes": host}
 
 
 def _sharing(args) -> dict:
-    if not hasattr(args, "pp"):
+    if not hasattr(args, "max_context"):
         return {}
     return {
         "shared_prefix_tokens": calc.parse_tokens(args.shared_prefix, "--shared-prefix"),

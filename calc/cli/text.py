@@ -87,7 +87,10 @@ def scenario_line(e) -> str:
     formats = (
         f"{e.weight_dtype} weights, {e.deployment.kv_dtype or e.model.checkpoint.kv_dtype or 'bf16'} cache"
     )
-    place = f"{e.n_devices} x {e.device.name}, tp {e.deployment.tp}, {e.engine.name}"
+    d = e.deployment
+    ranks = {name: getattr(d, name) for name in ("tp", "pp", "dp", "ep", "cp")}
+    split = " ".join(f"{name} {size}" for name, size in ranks.items() if name == "tp" or size > 1)
+    place = f"{e.n_devices} x {e.device.name}, {split}, {e.engine.name}"
     lengths = f"{load.prompt_tokens} prompt + {load.output_tokens} output tokens, {load.mode}"
     return f"{e.model.name} ({formats}) on {place}\n{users}, {lengths}"
 
@@ -166,7 +169,10 @@ def report(e) -> str:
 
 
 def _trust(e) -> list[str]:
-    return [f"trust: {e.trust('tpot_s')} (calibration {e.calibration.id!r}: {e.calibration.name.lower()})"]
+    return [
+        f"trust: {e.trust('tpot_s')} (calibration {e.calibration.id!r}: {e.calibration.name.lower()})",
+        f"engine: {calc.overheads_line(e.overheads)}",
+    ]
 
 
 def _open_loop(e) -> list[str]:

@@ -28,6 +28,7 @@ from calc.work.paging import (
     paging,
     shares_pages,
 )
+from calc.work.request_cache import share_of_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,22 +52,34 @@ def cache_bytes(t: Trace, e: Estimate) -> Answer:
     """Explain the bytes of KV cache that are reserved for the requests in flight."""
     request = cache_of_request(t, e)
     held = scenario.in_flight(t, e, e.memory.held_concurrency)
-
-    def all_of(ranks, count, size):
-        return scenario.memory_with(
-            e, {"request_bytes": size}, ranks=ranks, held_concurrency=count
-        ).cache_bytes
-
+    others = {
+        number: t.derived(f"C_stage_{number}", f"cache of one request on a device of stage {number}",
+                          stage.request_bytes, "byte", "by its own layers")
+        for number, stage in scenario.other_stages(e).items()
+    }  # fmt: skip
     total = t.define(
-        "C", "cache on all devices", "byte", all_of, scenario.devices(t, e), held, request.size
+        "C", "cache on all devices", "byte", lambda *v: _all_devices(e, *v).cache_bytes,
+        scenario.stage_devices(t, e), held, scenario.data_ranks(t, e), request.size, *others.values(),
     )  # fmt: skip
-    factor = e.n_devices * e.memory.held_concurrency
+    factor = e.memory.ranks * e.memory.held_concurrency / e.deployment.dp
     if request.page is None:
-        tokens = t.values[request.tokens]
-        parts = _parts(e, lambda kind, width: factor * kind.cache_bytes(tokens, width, e.deployment.tp))
+        tokens, stage = t.values[request.tokens], scenario.one_stage(e)
+        parts = _parts(stage, lambda kind, width: factor * kind.cache_bytes(tokens, width, e.deployment.tp))
     else:
         parts = [_charged(*row, factor) for row in request.rows]
-    return Answer([total], parts, _reserved_notes(e, request))
+    parts += [_stage_part(number, float(factor * t.values[size])) for number, size in others.items()]
+    return Answer([total], parts, [*_reserved_notes(e, request), *scenario.stage_notes(e)])
+
+
+def _all_devices(e: Estimate, ranks, count, dp, size, *others):
+    stages = [{"request_bytes": each} for each in others]
+    return scenario.memory_with(
+        e, {"request_bytes": size}, stages, ranks=ranks, held_concurrency=count, dp=dp
+    )
+
+
+def _stage_part(number: int, size: float) -> Part:
+    return Part(f"stage {number}", size, "byte", shown(size, "byte"), "all its layers")
 
 
 def _charged(kind: CacheKind, size: float, layers: float, factor) -> Part:
@@ -103,6 +116,7 @@ def _reserved_notes(e: Estimate, request: Request) -> list[str]:
 
 def cache_bytes_per_token(t: Trace, e: Estimate) -> Answer:
     """Explain the bytes of KV cache of one more token, on one device."""
+    whole_model, e = e, scenario.one_stage(e)
     layers = SizedLayers(t, e, attention_kinds(e).items(), numbers=("window", "chunk"))
     tp, width = scenario.tensor_ranks(t, e), _element_bytes(t, e)
     total = t.define(
@@ -115,12 +129,16 @@ def cache_bytes_per_token(t: Trace, e: Estimate) -> Answer:
     whole = shown(ranks * float(t.values[total]), "byte")
     return Answer([total], parts, [
         *([f"On the {ranks} tensor-parallel ranks together: {whole} per token."] if ranks > 1 else []),
+        *([f"Each of {e.deployment.cp} context ranks keeps its share of the tokens."]
+          if e.deployment.cp > 1 else []),
+        *scenario.stage_notes(whole_model),
         "A short sequence: layers with a window stop growing there; states of fixed size do not count.",
     ])  # fmt: skip
 
 
 def cache_of_request(t: Trace, e: Estimate) -> Request:
     """Return the symbols of the cache of one request, in the engine's way of paging."""
+    e = scenario.one_stage(e)
     kinds = cache_kinds(e, precision_of(e.model, e.deployment).kv_bytes)
     if not kinds or not shares_pages(e.engine.paging, [kind.numbers for kind in kinds]):
         return _plain(t, e)
@@ -132,8 +150,10 @@ def cache_of_request(t: Trace, e: Estimate) -> Request:
 def _plain(t: Trace, e: Estimate) -> Request:
     """Each kind of layers in a pool of its own: whole blocks of tokens."""
     tokens = t.define(
-        "T", "tokens a request is charged for", "tokens", request_tokens,
-        scenario.prompt_tokens(t, e), scenario.output_tokens(t, e), _block(t, e),
+        "T", f"tokens a request is charged for{_where(e)}", "tokens",
+        lambda prompt, output, cp, block: request_tokens(share_of_tokens(prompt + output, cp), 0, block),
+        scenario.prompt_tokens(t, e), scenario.output_tokens(t, e), scenario.context_ranks(t, e),
+        _block(t, e),
     )  # fmt: skip
     layers = SizedLayers(t, e, attention_kinds(e).items())
     size = t.define(
@@ -297,9 +317,14 @@ def _rows(t: Trace, groups: _Groups, each_groups, page, layers) -> list[tuple[Ca
 
 def _length(t: Trace, e: Estimate):
     return t.define(
-        "T", "tokens of a request", "tokens", lambda prompt, output: prompt + output,
-        scenario.prompt_tokens(t, e), scenario.output_tokens(t, e),
+        "T", f"tokens of a request{_where(e)}", "tokens",
+        lambda prompt, output, ranks: share_of_tokens(prompt + output, ranks),
+        scenario.prompt_tokens(t, e), scenario.output_tokens(t, e), scenario.context_ranks(t, e),
     )  # fmt: skip
+
+
+def _where(e: Estimate) -> str:
+    return " on one context rank" if e.deployment.cp > 1 else ""
 
 
 def _block(t: Trace, e: Estimate):

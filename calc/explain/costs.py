@@ -4,8 +4,9 @@ from calc.economics.cost import usd_per_hour_of
 from calc.economics.cost import usd_per_mtok as usd_per_mtok_at
 from calc.estimate import Estimate
 from calc.explain import scenario
+from calc.explain.batches import output_tokens
 from calc.explain.metrics import Answer
-from calc.explain.times import request_rate, t_output
+from calc.explain.times import request_rate
 from calc.explain.trace import Trace
 from calc.serving.batching import token_rate
 
@@ -23,7 +24,7 @@ def usd_per_hour(t: Trace, e: Estimate) -> Answer:
 
 def usd_per_mtok_output(t: Trace, e: Estimate) -> Answer:
     """Explain the cost of a million output tokens."""
-    rate, output = request_rate(t, e), t_output(t, e)
+    rate, output = request_rate(t, e), output_tokens(t, e)
     tokens = t.define("R", "output tokens per second", "tokens/s", token_rate, rate, output)
     return _per_mtok(t, e, tokens)
 
@@ -37,7 +38,7 @@ def usd_per_mtok_input(t: Trace, e: Estimate) -> Answer:
 
 def usd_per_mtok(t: Trace, e: Estimate) -> Answer:
     """Explain the cost of a million tokens, input and output together."""
-    rate, prompt, output = request_rate(t, e), scenario.prompt_tokens(t, e), t_output(t, e)
+    rate, prompt, output = request_rate(t, e), scenario.prompt_tokens(t, e), output_tokens(t, e)
     tokens = t.define(
         "R", "tokens per second, input and output", "tokens/s",
         lambda rate, prompt, output: token_rate(rate, prompt + output), rate, prompt, output,

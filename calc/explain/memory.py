@@ -21,7 +21,7 @@ from calc.work.activation_peak import (
 from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
 from calc.work.budget import Memory, memory_budget, memory_of, usable_bytes, usable_of_free_bytes
 from calc.work.memory import precision_of
-from calc.work.sharding import tp_choices
+from calc.work.sharding import Split, tp_choices
 
 _BUDGET = ("required_bytes_per_device", "usable_bytes_per_device")
 #: what does not depend on requests, as fields of StageMemory
@@ -51,6 +51,7 @@ def memory(t: Trace, e: Estimate) -> Answer:
     ]
     return Answer([needed, usable, short], parts, [
         f"{_sentence(e)}.",
+        *scenario.stage_notes(e),
         "Fragmentation beyond whole cache blocks and groups is ignored.",
     ])  # fmt: skip
 
@@ -60,12 +61,13 @@ def n_devices(t: Trace, e: Estimate) -> Answer:
     ranks = [
         scenario.tensor_ranks(t, e),
         t.given("pp", "pipeline-parallel ranks", e.deployment.pp, "count"),
-        t.given("dp", "data-parallel ranks", e.deployment.dp, "count"),
+        t.given("dp", "attention-data-parallel ranks", e.deployment.dp, "count"),
     ]
     total = t.define("n", "devices", "count", _property(Deployment, "n_devices", "tp", "pp", "dp"), *ranks)
     fixed = fixed_parts(t, e)
     needed, usable = _required(t, e, fixed), usable_memory(t, e, fixed)
-    return Answer([total, needed, usable], (), [f"{_sentence(e)}.", *_at_other_tp(e)])
+    notes = [f"{_sentence(e)}.", *scenario.stage_notes(e), *_at_other_tp(e)]
+    return Answer([total, needed, usable], (), notes)
 
 
 def _sentence(e: Estimate) -> str:
@@ -75,8 +77,9 @@ def _sentence(e: Estimate) -> str:
 
 def _at_other_tp(e: Estimate) -> list[str]:
     """Memory with fewer tensor-parallel ranks: why this many."""
-    sentences = []
-    for tp in tp_choices(e.model, [2**power for power in range(11) if 2**power < e.deployment.tp]):
+    d, sentences = e.deployment, []
+    fewer = [2**power for power in range(11) if 2**power < d.tp]
+    for tp in tp_choices(e.model, [tp for tp in fewer if tp * d.dp % d.ep == 0 and tp % d.cp == 0]):
         m = memory_of(e.model, e.device, replace(e.deployment, tp=tp), e.workload, e.engine)
         fits = "fits" if m.fits else "does not fit"
         required, usable = float(m.required_bytes_per_device), float(m.usable_bytes_per_device)
@@ -93,6 +96,7 @@ def _property(cls, name: str, *fields: str):
 
 def fixed_parts(t: Trace, e: Estimate) -> dict[str, object]:
     """Symbols of what does not depend on requests, on one device; 0 where there is none of it."""
+    e = scenario.one_stage(e)
     weights, _ = weights_per_device(t, e)
     return dict(zip(_FIXED, (weights, _adapters(t, e), _activation(t, e), _other(t, e)), strict=True))
 
@@ -116,7 +120,8 @@ def _adapters(t: Trace, e: Estimate):
 
 
 def _other(t: Trace, e: Estimate):
-    name = "non_torch_parallel" if e.deployment.tp > 1 else "non_torch_single"
+    alone = "non_torch_pipeline" if e.deployment.pp > 1 else "non_torch_single"
+    name = "non_torch_parallel" if e.deployment.tp > 1 else alone
     driver, buffers = e.engine.facts[name], float(e.memory.buffer_bytes_per_device)
     if not buffers:
         return t.fact("M_other", "driver and communication buffers", driver)
@@ -131,6 +136,8 @@ def _other(t: Trace, e: Estimate):
 def _activation(t: Trace, e: Estimate):
     """Symbol of the activation peak; parts that an engine does not have are left out."""
     facts, d = e.engine.facts, e.deployment
+    if d.pp > 1 and facts["activation_pipeline"].value:
+        return t.fact("M_activation", "activation peak of a pipeline stage", facts["activation_pipeline"])
     if facts["activation_ff"].value:
         peak, words = (
             e.memory.activation_bytes_per_device,
@@ -182,7 +189,7 @@ def _width(t: Trace, e: Estimate):
         "w_experts", "elements per token that the experts' kernels keep", "count", routed_width,
         scenario.model_size(t, e, "top_k", "experts that a token visits", widest["top_k"]),
         scenario.model_size(t, e, "d_expert", "width of an expert", widest["d_expert"]),
-        hidden, scenario.tensor_ranks(t, e),
+        hidden, _expert_cut(t, e),
     )  # fmt: skip
     return t.define(
         "w",
@@ -192,6 +199,18 @@ def _width(t: Trace, e: Estimate):
         hidden,
         routed,
     )
+
+
+def _expert_cut(t: Trace, e: Estimate):
+    """Symbol of the devices that share one expert."""
+    d, tp = e.deployment, scenario.tensor_ranks(t, e)
+    if d.dp == d.ep == 1:
+        return tp
+    whole = t.given("ep", "ranks that share out whole experts", d.ep, "count")
+    return t.define(
+        "n_cut", "devices that share one expert", "count",
+        lambda tp, dp, ep: Split(tp=tp, dp=dp, ep=ep).expert_cut, tp, scenario.data_ranks(t, e), whole,
+    )  # fmt: skip
 
 
 def _required(t: Trace, e: Estimate, fixed: dict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calc.explain.explanation import Explanation, Part
-from calc.explain.quantities import shown
+from calc.explain.quantities import counted, shown
 from calc.specs.errors import SpecError, unknown_name
 
 if TYPE_CHECKING:
@@ -145,6 +145,16 @@ def _require_one_scenario(e: "Estimate", metric: str) -> None:
                 )
 
 
+def _interval(e: "Estimate", metric: str) -> str:
+    """Where an interval comes from: measured runs of the engine, or the spread of kernels."""
+    error, label = e.run_error(metric), e.trust(metric)
+    if error is None:
+        return "from the spread of kernels and an assumed one of host time: no measured run to go by"
+    runs = f"from {counted(error.n, 'measured figure')} of {e.engine.name} {e.overheads.versions}"
+    left = f"{runs} on devices or models left out of the fit (median error {error.median_pct:.3g} %)"
+    return left if label == "calibrated" else f"{left}, wider for kernels of trust {label}"
+
+
 def _trust(e: "Estimate", metric: str) -> list[str]:
     """Sentences on range and trust, for what depends on the calibration."""
     if metric in _TIMED:
@@ -157,7 +167,7 @@ def _trust(e: "Estimate", metric: str) -> list[str]:
         return []
     source = metric if metric in _TIMED else "output_tokens_per_s"
     sentences = [
-        f"80 % range: {shown(float(low), unit)} to {shown(float(high), unit)}.",
+        f"80 % range: {shown(float(low), unit)} to {shown(float(high), unit)}; {_interval(e, source)}.",
         f"Trust: {e.trust(source)} ({e.calibration.name}). {e.calibration.note}".strip(),
     ]
     if not e.fits:

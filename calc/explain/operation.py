@@ -8,55 +8,79 @@ from calc.explain.trace import Trace
 from calc.timing.calibration import OpFit
 from calc.timing.collectives import exchange_time_s
 from calc.timing.forms.link import latency_s, share
-from calc.timing.roofline import op_time_s
-from calc.timing.step_time import Duration, TimedOp, work_of
+from calc.timing.overheads import kernel_group
+from calc.timing.roofline import op_time_s, roofline_time_s
+from calc.timing.step_time import Duration, TimedOp, call_parts, call_s, work_of
 from calc.work.op import Op, Precision, gemm
 
 
 def largest_operation(t: Trace, e: Estimate, duration: Duration):
     """Return the symbol of the time of the step's largest operation, from its work and the device."""
     row = max((row for row in duration.rows if row.op), key=lambda row: row.seconds)
-    return _collective(t, e, row) if row.op.is_collective else _roofline(t, e, row)
+    return _collective(t, e, row) if row.op.is_collective else _computed(t, e, row)
 
 
-def _roofline(t: Trace, e: Estimate, row: TimedOp):
-    op, fit = row.op, row.fit
-    calls = _calls(t, op)
-    if fit.form.name != "roofline/1":
-        return _formed(t, row, calls)
-    words = {
-        "fixed_s": f"fixed cost of a {op.kind} call",
-        "e_compute": f"share of the peak that {op.kind} reaches",
-        "e_memory": f"share of the bandwidth that {op.kind} reaches",
-    }
-    fixed, compute, memory = (
-        t.derived(symbol, words[name], fit.parameters[name], unit, _origin(fit))
-        for symbol, name, unit in (
-            ("t_0", "fixed_s", "s"),
-            ("e_c", "e_compute", "ratio"),
-            ("e_m", "e_memory", "ratio"),
-        )
-    )
+def _computed(t: Trace, e: Estimate, row: TimedOp):
+    """Symbol of an operation that computes: its form, the engine's kernels, the roofline as a floor."""
+    op, calls = row.op, _calls(t, row.op)
+    flops, moved = _flops(t, op), _bytes(t, op)
     peak = t.fact("P", f"dense peak in {op.dtype}", e.device.peak_fact(op.dtype))
     bandwidth = t.fact("W", "memory bandwidth", e.device.bandwidth)
+    work = flops, moved, peak, bandwidth
+    table, fixed = _by_form(t, e, row, work)
+    least = t.define("t_least", "the least that the datasheet allows a call", "s", roofline_time_s, *work)
+    factor, reach = _factor(t, e, op), _reach(t, e, op)
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
-        lambda calls, *call: calls * op_time_s(*call),
-        calls, _flops(t, op), _bytes(t, op), peak, bandwidth, fixed, compute, memory,
+        lambda calls, factor, table, fixed, *limits: calls * call_s(factor * table, factor * fixed, *limits),
+        calls, factor, table, fixed, least, reach,
     )  # fmt: skip
 
 
-def _formed(t: Trace, row: TimedOp, calls):
-    """Symbol of a fitted form: fixed cost, arithmetic and traffic, and how far they overlap."""
+def _by_form(t: Trace, e: Estimate, row: TimedOp, work) -> tuple:
+    """Symbols of the time of a call by the calibration's form alone, and of the fixed cost in it."""
     op, fit = row.op, row.fit
-    each = {name: float(getattr(row, name)) / float(op.count) for name in ("seconds", "fixed_s")}
-    rest = each["seconds"] - each["fixed_s"]
-    note = _origin(fit)
+    parts, note = call_parts(op, fit, e.device, cold=True), _origin(fit)
+    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", parts.fixed_s, "s", note)
+    words = f"a call by form {fit.form.name}"
+    if fit.form.name != "roofline/1":
+        return t.derived("t_form", words, parts.seconds, "s", note), fixed
+    shares = [
+        t.derived(symbol, f"share of the {what} that {op.kind} reaches", fit.parameters[name], "ratio", note)
+        for symbol, what, name in (("e_c", "peak", "e_compute"), ("e_m", "bandwidth", "e_memory"))
+    ]
+    return t.define("t_form", words, "s", op_time_s, *work, fixed, *shares), fixed
+
+
+def _factor(t: Trace, e: Estimate, op: Op):
+    """Symbol of the engine's factor on the time of such kernels; 1 where it has none."""
+    group = kernel_group(op, e.device)
+    if group not in e.overheads.kernels:
+        return 1
+    words = f"time of the engine's {group.replace('_', ' ')} kernels over that of the tables"
+    return scenario.engine_number(t, e, "f", words, e.overheads.factor(op, e.device))
+
+
+def _reach(t: Trace, e: Estimate, op: Op):
+    """Symbol of the share of the roofline that the engine's own kernels reach; 0 where none is known."""
+    reach = e.overheads.reach.get(kernel_group(op, e.device), 0.0)
+    if not reach:
+        return 0.0
+    words = "share of the roofline that the engine's own kernels reach at least"
+    return scenario.engine_number(t, e, "rho", words, reach)
+
+
+def _formed(t: Trace, e: Estimate, row: TimedOp, calls):
+    """Symbol of an exchange by a fitted form: fixed cost and transfer."""
+    op, fit, factor = row.op, row.fit, e.overheads.factor(row.op, e.device)
+    each = {name: float(getattr(row, name)) / float(op.count) / factor for name in ("seconds", "fixed_s")}
+    rest, note = each["seconds"] - each["fixed_s"], _origin(fit)
     fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", each["fixed_s"], "s", note)
-    work = t.derived("t_work", f"arithmetic and traffic of a call by form {fit.form.name}", rest, "s", note)
+    work = t.derived("t_work", f"transfer of a call by form {fit.form.name}", rest, "s", note)
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
-        lambda calls, fixed, work: calls * (fixed + work), calls, fixed, work,
+        lambda calls, factor, fixed, work: calls * factor * (fixed + work),
+        calls, _factor(t, e, op), fixed, work,
     )  # fmt: skip
 
 
@@ -74,8 +98,8 @@ def _origin(fit: OpFit) -> str:
 def _collective(t: Trace, e: Estimate, row: TimedOp):
     op, fit = row.op, row.fit
     world, calls = op.shape["world"], _calls(t, op)
-    if fit.form.name != "link/1":
-        return _formed(t, row, calls)
+    if fit.form.name != "link/1" or op.kind == "p2p" or "top_k" in op.shape:
+        return _formed(t, e, row, calls)
     work, _ = work_of(op, e.device)
     note = _origin(fit)
     ranks = t.given("w", "devices that take part", world, "count")
@@ -91,8 +115,8 @@ def _collective(t: Trace, e: Estimate, row: TimedOp):
     root = t.derived("c", "growth with the root of the payload", fit.parameters["per_root_s"], "s", note)
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
-        lambda calls, *call: calls * exchange_time_s(*call),
-        calls, payload, ranks, link, fixed, reached, rounds, root,
+        lambda calls, factor, *call: calls * factor * exchange_time_s(*call),
+        calls, _factor(t, e, op), payload, ranks, link, fixed, reached, rounds, root,
     )  # fmt: skip
 
 

@@ -1,11 +1,13 @@
 """Explanations of the cache pool: tokens and requests that it holds at once."""
 
 from calc.estimate import Estimate
+from calc.explain import scenario
 from calc.explain.cache import Request, cache_of_request
 from calc.explain.memory import fixed_parts, of_stage, usable_memory
 from calc.explain.metrics import Answer
 from calc.explain.trace import Trace
 from calc.specs.errors import SpecError
+from calc.work.budget import over_ranks
 from calc.work.paging import tokens_of_pages, whole_pages
 from calc.work.request_cache import requests_held, tokens_held
 
@@ -14,18 +16,21 @@ def max_concurrency(t: Trace, e: Estimate) -> Answer:
     """Explain how many requests of the scenario's length the pool holds at once."""
     request, pool = _request(t, e), _pool(t, e)
     words = "requests of this length that the pool holds at once"
+    ranks = scenario.data_ranks(t, e)
     if request.page is None:
         total = t.define(
-            "N_most", words, "count", lambda pool, size: requests_held(pool, 0.0, size), pool, request.size
-        )
+            "N_most", words, "count",
+            lambda ranks, pool, size: over_ranks(ranks, requests_held(pool, 0.0, size)),
+            ranks, pool, request.size,
+        )  # fmt: skip
     else:
         pages = _pages(t, pool, request)
         total = t.define(
             "N_most", words, "count",
-            lambda pages, page, size: requests_held(pages * page, 0.0, size),
-            pages, request.page, request.size,
+            lambda ranks, pages, page, size: over_ranks(ranks, requests_held(pages * page, 0.0, size)),
+            ranks, pages, request.page, request.size,
         )  # fmt: skip
-    limit = int(e.deployment.max_sequences or e.engine.max_sequences)
+    limit = int(e.steps.most_sequences)
     return Answer([total], (), [
         f"The fraction is room for part of one more. At most {limit} sequences run at once in "
         f"{e.engine.name}, by {'your' if e.deployment.max_sequences else 'its'} limit max_sequences.",
@@ -36,15 +41,20 @@ def max_concurrency(t: Trace, e: Estimate) -> Answer:
 def cache_tokens(t: Trace, e: Estimate) -> Answer:
     """Explain how many tokens the pool holds, as the engine's log counts them."""
     request, pool = _request(t, e), _pool(t, e)
-    words = "tokens that the pool holds"
+    words, ranks = "tokens that the pool holds", scenario.data_ranks(t, e)
     if request.page is None:
-        total = t.define("T_pool", words, "tokens", tokens_held, pool, request.size, _length(t, request))
+        total = t.define(
+            "T_pool", words, "tokens", lambda ranks, *held: over_ranks(ranks, tokens_held(*held)),
+            ranks, pool, request.size, _length(t, request),
+        )  # fmt: skip
         how = "The pool counted in tokens of requests of this length, blocks in part empty included."
     else:
         pages = _pages(t, pool, request)
         total = t.define(
-            "T_pool", words, "tokens", tokens_of_pages, pages, request.groups, request.page_tokens
-        )
+            "T_pool", words, "tokens",
+            lambda ranks, shares, *held: over_ranks(ranks, tokens_of_pages(*held) * shares),
+            ranks, scenario.context_ranks(t, e), pages, request.groups, request.page_tokens,
+        )  # fmt: skip
         how = f"Counted as {e.engine.name} does: a token takes its share of a page in every group of layers."
     return Answer([total], (), [how, *_pool_notes(e)])
 
@@ -77,7 +87,10 @@ def _pages(t: Trace, pool, request: Request):
 
 
 def _pool_notes(e: Estimate) -> list[str]:
-    notes = [f"On each of {e.n_devices} devices; they hold the same requests."] if e.n_devices > 1 else []
+    same, dp = e.deployment.tp * e.deployment.pp, e.deployment.dp
+    notes = [f"The {same} devices of a replica hold the same requests."] if same > 1 else []
+    notes += [f"Each of {dp} attention-data ranks holds requests of its own."] if dp > 1 else []
+    notes += scenario.stage_notes(e)
     if not e.memory.fits:
         notes.append(f"It {e.fit_sentence()}.")
     return [*notes, "Fragmentation beyond whole cache blocks and groups is ignored."]

@@ -9,7 +9,8 @@ from calc.timing.collectives import (
     ASSUMED_NETWORK_BYTES_PER_S,
     link_bytes_per_s,
 )
-from calc.work.budget import Memory
+from calc.work.budget import Memory, StageMemory
+from calc.work.sharding import stages
 
 
 def prompt_tokens(t: Trace, e: Estimate):
@@ -50,13 +51,59 @@ def token_budget(t: Trace, e: Estimate):
     )
 
 
-def memory_with(e: Estimate, stage: dict, **fields) -> Memory:
+def memory_with(e: Estimate, stage: dict, others=(), **fields) -> Memory:
     """Return the memory of the estimate with other values, numbers or symbols, in some fields.
 
-    ``stage`` are those of one device: an estimate has one pipeline stage.
+    ``stage`` are those of one device of the tightest pipeline stage, ``others`` those of one
+    device of each other stage.
     """
     part = replace(e.memory.tightest, **stage)
-    return replace(e.memory, stages=(part,), tightest=part, **fields)
+    rest = zip(other_stages(e).values(), others, strict=True) if others else ()
+    parts = (part, *(replace(row, **values) for row, values in rest))
+    return replace(e.memory, stages=parts, tightest=part, **fields)
+
+
+def other_stages(e: Estimate) -> dict[int, StageMemory]:
+    """Return the pipeline stages beside the tightest, by number from 1."""
+    return {i: stage for i, stage in enumerate(e.memory.stages, 1) if stage is not e.memory.tightest}
+
+
+def one_stage(e: Estimate) -> Estimate:
+    """Return the estimate with the model of the tightest pipeline stage, which memory is explained for."""
+    parts = stages(e.model, e.deployment.pp)
+    return e if len(parts) == 1 else replace(e, model=parts[_tightest(e)])
+
+
+def stage_notes(e: Estimate) -> list[str]:
+    """Return a sentence on the pipeline stage that figures of one device are of."""
+    pp = e.deployment.pp
+    return [f"One device is of stage {_tightest(e) + 1} of {pp}, the tightest."] if pp > 1 else []
+
+
+def _tightest(e: Estimate) -> int:
+    return next(i for i, stage in enumerate(e.memory.stages) if stage is e.memory.tightest)
+
+
+def stage_devices(t: Trace, e: Estimate):
+    """Return the symbol of the devices of one pipeline stage."""
+    if e.deployment.pp == 1:
+        return devices(t, e)
+    words, count = "devices of one pipeline stage", e.memory.ranks
+    return t.given("n_stage", words, count, "count", note="tp * dp")
+
+
+def data_ranks(t: Trace, e: Estimate):
+    """Return the symbol of the attention-data ranks, entered once; 1 where there is one."""
+    if e.deployment.dp == 1:
+        return 1
+    return t.symbol("dp") or t.given("dp", "attention-data-parallel ranks", e.deployment.dp, "count")
+
+
+def context_ranks(t: Trace, e: Estimate):
+    """Return the symbol of the ranks that share a sequence's tokens, entered once; 1 where there is one."""
+    if e.deployment.cp == 1:
+        return 1
+    return t.symbol("cp") or t.given("cp", "decode context parallel ranks", e.deployment.cp, "count")
 
 
 def engine_setting(t: Trace, e: Estimate, symbol: str, words: str, name: str, chosen):
@@ -64,6 +111,12 @@ def engine_setting(t: Trace, e: Estimate, symbol: str, words: str, name: str, ch
     if chosen is not None:
         return t.given(symbol, words, chosen, e.engine.facts[name].unit)
     return t.fact(symbol, words, e.engine.facts[name], note=f"default of {e.engine.name}")
+
+
+def engine_number(t: Trace, e: Estimate, symbol: str, words: str, value, unit="ratio"):
+    """Return the symbol of a number of the engine's overheads, with the runs it was fitted on."""
+    host = e.overheads.host["step_s"]
+    return t.given(symbol, words, value, unit, kind=host.kind, **origin(host.sources), note=host.note)
 
 
 def model_size(t: Trace, e: Estimate, symbol: str, words: str, value, unit="count", note=""):

@@ -17,24 +17,37 @@ from calc.work.sharding import parameters_per_device
 def weights_bytes(t: Trace, e: Estimate) -> Answer:
     """Explain the bytes of weights on all devices."""
     each, rows = weights_per_device(t, e)
+    others = {
+        number: t.derived(f"M_stage_{number}", f"weights on a device of stage {number}", stage.weights_bytes,
+                          "byte", "by its own layers")
+        for number, stage in scenario.other_stages(e).items()
+    }  # fmt: skip
     total = t.define(
-        "M", "weights on all devices", "byte",
-        lambda ranks, size: scenario.memory_with(e, {"weights_bytes": size}, ranks=ranks).weights_bytes,
-        scenario.devices(t, e), each,
+        "M", "weights on all devices", "byte", lambda *v: _all_devices(e, *v).weights_bytes,
+        scenario.stage_devices(t, e), each, *others.values(),
     )  # fmt: skip
+    rows += [(f"stage {number}", t.values[size], "all its weights", {}) for number, size in others.items()]
     parts = [
-        Part(role, float(e.n_devices * size), "byte", shown(float(e.n_devices * size), "byte"), note, details)
+        Part(role, float(e.memory.ranks * size), "byte", shown(float(e.memory.ranks * size), "byte"), note,
+             details)
         for role, size, note, details in rows
-    ]
+    ]  # fmt: skip
     return Answer([total], parts, [
+        *scenario.stage_notes(e),
         "8 bits make a byte. Bits are what is stored over the parameters of a class: scales of "
         "quantised matrices are in them.",
         "Padding of uneven cuts and buffers beside the parameters are ignored.",
     ])  # fmt: skip
 
 
+def _all_devices(e: Estimate, ranks, size, *others):
+    stages = [{"weights_bytes": each} for each in others]
+    return scenario.memory_with(e, {"weights_bytes": size}, stages, ranks=ranks)
+
+
 def weights_per_device(t: Trace, e: Estimate):
     """Symbol of the weights on one device, and rows (module class, bytes, note, details)."""
+    e = scenario.one_stage(e)
     stored, counts = e.memory.weights_bytes_by_role, _parameters(e)
     widths = {role: _bits(stored[role], counts[role]) for role in stored if counts.get(role)}
     symbols, sizes, rows = _bit_symbols(t, e, widths), [], []
@@ -48,7 +61,7 @@ def weights_per_device(t: Trace, e: Estimate):
         sizes.append(t.define(f"M_{role}", words, "byte", stored_bytes, held, symbols[bits]))
         each = in_formula(bits, "bit").replace("bit", "bits")
         note = f"{shown(float(count), 'parameters')} of {each} per device"
-        details = {"parameters": float(e.n_devices * count), "bits": bits}
+        details = {"parameters": float(e.memory.ranks * count), "bits": bits}
         rows.append((role, t.values[sizes[-1]], note, details))
     for name in (name for name in stored if name not in widths and stored[name]):
         note = "beside the parameters"

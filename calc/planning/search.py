@@ -60,7 +60,7 @@ def plan(model, device, deployment: Deployment | None = None, workload: Workload
     """
     model, device = load_model(model), load_device(device)
     deployment, workload, slo = deployment or Deployment(), workload or Workload(), slo or SLO()
-    sizes = (tp,) if tp else _sizes(model, device)
+    sizes = (tp,) if tp else _sizes(model, device, deployment)
     tried = []
     for size in sizes:
         e = estimate(model, device, replace(deployment, tp=size), workload, **options)
@@ -72,11 +72,14 @@ def plan(model, device, deployment: Deployment | None = None, workload: Workload
     return Plan(best, slo, False, tuple((e.n_devices, why) for e, why in tried))
 
 
-def _sizes(model: Model, device: Device) -> tuple[int, ...]:
-    """Sizes that divide the heads, up to the link's domain (at least a node of 8 is tried)."""
+def _sizes(model: Model, device: Device, d: Deployment) -> tuple[int, ...]:
+    """Sizes that divide the heads, up to the link's domain (at least a node of 8 is tried).
+
+    Of these, sizes whose ranks can be shared out as the deployment's ep and cp say.
+    """
     most = max(device.link.domain, device.devices_per_node)
     sizes = [size for size in tp_choices(model, TP_CHOICES) if size <= most]
-    return tuple(sizes) or (1,)
+    return tuple(size for size in sizes if size * d.dp % d.ep == 0 and size % d.cp == 0) or (1,)
 
 
 def _reason(e: Estimate, slo: SLO) -> str | None:

@@ -29,7 +29,7 @@ class Solution:
     """Answer of ``solve``: the value asked for, with the scenario at that value.
 
     ``value`` is None where nothing does; ``sentence`` says the answer in words. ``estimate``
-    is None where times are not answered (parallelism beyond tp).
+    is None where times are not answered (beams, shared prefixes).
     """
 
     for_: str
@@ -67,9 +67,7 @@ class _Question:
 
     def answer(self, for_, value, sentence, deployment=None, load=None) -> Solution:
         d, load = deployment or self.deployment, load or self.workload
-        timed = (
-            d.pp == d.ep == d.dp == d.cp == load.sequences_per_request == 1 and not load.shared_prefix_tokens
-        )
+        timed = load.sequences_per_request == 1 and not load.shared_prefix_tokens
         e = estimate(self.model, self.device, d, load) if timed else None
         return Solution(for_, value, sentence, d, load, self.memory(d, load), e)
 
@@ -171,7 +169,7 @@ def _n_devices(q: _Question) -> Solution:
     reach = max(q.device.link.domain, q.device.devices_per_node)
     splits = [
         (tp * pp, pp, replace(q.deployment, tp=tp, pp=pp))
-        for pp in ((1,) if q.slo else _PARALLEL)
+        for pp in _PARALLEL
         for tp in tp_choices(q.model, _PARALLEL)
         if tp <= reach and pp <= q.model.n_layers
     ]

@@ -235,6 +235,17 @@ def served_first_token(own: Duration, chunks, request_s, scheduler_s, burst_s, p
     return sum((waiting(*each) for each in waits), own.times(chunks))
 
 
+def unqueued_latency_s(own: Duration, chunks, request_s, scheduler_s, burst_s, tpot_s, output_tokens):
+    """Latency of a request that never waits for prefill. [s]"""
+    first = served_first_token(own, chunks, request_s, scheduler_s, burst_s, 0.0)
+    return e2e_latency_s(first.seconds, tpot_s, output_tokens)
+
+
+def filled_pipeline(one_pass: Duration, stages, request_s) -> Duration:
+    """Return the time to first token of a static batch: its passes and the handling of a request."""
+    return one_pass.times(pipeline_fill(stages)) + waiting("request handling", request_s)
+
+
 def queued_first_token(served: Duration, queue_wait) -> Duration:
     """Return the time to first token with the wait for a place in memory before it."""
     return served + waiting("queue for memory", queue_wait)
@@ -260,8 +271,8 @@ def static_service(steps: Steps, load: Workload) -> Service:
     """
     batch, prompt, output = load.concurrency, load.prompt_tokens, load.output_tokens
     part = batch_of(batch, steps.ranks)
-    prefill = steps.time(Sequences("prefill", part, prompt, 0)).times(pipeline_fill(steps.stages))
-    ttft = prefill + waiting("request handling", steps.overheads.request_s)
+    one_pass = steps.time(Sequences("prefill", part, prompt, 0))
+    ttft = filled_pipeline(one_pass, steps.stages, steps.overheads.request_s)
     tpot = steps.time(Sequences("decode", part, 1, prompt + (output - 1) / 2))
     latency = e2e_latency_s(ttft.seconds, tpot.seconds, output)
     rate = request_rate(batch, latency)
@@ -294,8 +305,9 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     own, host = mix.own.times(mix.chunks).seconds, steps.overheads
     scheduler = scheduler_wait_s(own, tpot.seconds, mix.batch, host.prompt_waits, host.decode_waits)
     burst = burst_wait_s(host.burst, mix.arriving, mix.per_step, mix.mixed.seconds, mix.decode.seconds)
-    first = own + host.request_s + scheduler + burst
-    unqueued = e2e_latency_s(first, tpot.seconds, load.output_tokens)
+    unqueued = unqueued_latency_s(
+        mix.own, mix.chunks, host.request_s, scheduler, burst, tpot.seconds, load.output_tokens
+    )
     prefill = prefill_wait_s(mix.batch, mix.chunks, mix.mixed.seconds, mix.per_step, unqueued)
     served = served_first_token(mix.own, mix.chunks, host.request_s, scheduler, burst, prefill)
     rate = request_rate(in_flight, e2e_latency_s(served.seconds, tpot.seconds, load.output_tokens))

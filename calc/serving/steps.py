@@ -41,6 +41,11 @@ class Steps:
         """Most tokens of a step; engines without a limit prefill a whole prompt. [tokens]"""
         return self.deployment.max_batched_tokens or self.engine.max_batched_tokens or prompt_tokens
 
+    @property
+    def most_sequences(self):
+        """Most sequences that run at once: the limit of each attention-data rank's scheduler."""
+        return self.deployment.dp * (self.deployment.max_sequences or self.engine.max_sequences)
+
     def time(self, *groups: Sequences) -> Duration:
         """Return the time of one step on these sequences of one rank, through all stages."""
         precision, split = precision_of(self.model, self.deployment), split_of(self.deployment)

@@ -353,7 +353,7 @@ def tiers(device: Device, world, stride=1) -> dict[str, object]:
     --------
     >>> from calc.specs.device import load_device
     >>> tiers(load_device("mi300x"), 16)
-    {'near': 8, 'hops': 7.0, 'far': 2.0}
+    {'near': 8.0, 'hops': 7.0, 'far': 2.0}
     """
     near = minimum(world, maximum(1, device.link.domain / stride))
     dimensions = torus_dimensions(device) if device.link.topology == "torus" else 1

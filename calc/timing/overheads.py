@@ -159,8 +159,10 @@ def host_time_s(overheads, n_sequences, n_layers, n_exchanges):
 
     Examples
     --------
-    >>> print(f"{1e3 * host_time_s(load_overheads('vllm'), 64, 80, 0):.1f} ms")
-    0.9 ms
+    >>> from types import SimpleNamespace
+    >>> host = SimpleNamespace(step_s=1e-3, sequence_s=1e-5, layer_s=2e-6, exchange_s=0.0)
+    >>> print(f"{1e3 * host_time_s(host, 64, 80, 0):.1f} ms")
+    1.8 ms
     """
     each = overheads.sequence_s * n_sequences + overheads.layer_s * n_layers
     return overheads.step_s + each + overheads.exchange_s * n_exchanges

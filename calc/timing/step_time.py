@@ -231,9 +231,13 @@ def step_time(
         Sequences in the step, and layers they pass.
     """
     rows = tuple(timed_op(op, device, calibration, cold=True, overheads=overheads) for op in ops)
-    exchanges = sum(row.op.count * np.not_equal(row.seconds, 0) for row in rows if is_exchange(row))
-    host = host_time_s(overheads, n_sequences, n_layers, exchanges)
+    host = host_time_s(overheads, n_sequences, n_layers, n_exchanges(rows))
     return Duration((*rows, TimedOp("engine overhead", host, fixed_s=host)))
+
+
+def n_exchanges(rows):
+    """Exchanges between several devices among the rows of a step. [count]"""
+    return sum(row.op.count * np.not_equal(row.seconds, 0) for row in rows if is_exchange(row))
 
 
 def is_exchange(row: TimedOp) -> bool:
@@ -263,17 +267,14 @@ def timed_op(
         return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
     fit = calibration.fit(op.kind, op.format)
     work, ceilings = work_of(op, device)
-    parameters = fit.form.cold(fit.parameters) if cold else fit.parameters
-    parts = Parts(*(factor * part for part in fit.form.parts(work, ceilings, parameters)))
+    parts = Parts(*(factor * part for part in call_parts(op, fit, device, cold=cold)))
     outside = fit.is_outside(work)
     moved = work["bytes"]
     from_cache = CACHE_SPEED if fit.form.resident and not cold else 1.0
     bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
-    seconds = parts.seconds
-    if overheads and (reach := overheads.reach.get(kernel_group(op, device), 0.0)):
-        seconds = own_kernels_s(seconds, parts.fixed_s, least, reach)
-    each, count = maximum(seconds, least), op.count * (moved > 0)
+    reach = overheads.reach.get(kernel_group(op, device), 0.0) if overheads else 0.0
+    each, count = call_s(parts.seconds, parts.fixed_s, least, reach), op.count * (moved > 0)
     return TimedOp(
         name=op.name,
         seconds=count * each,
@@ -285,6 +286,23 @@ def timed_op(
         outside=outside,
         calls=count,
     )
+
+
+def call_parts(op: Op, fit: OpFit, device: Device, *, cold: bool) -> Parts:
+    """Return the parts of one call by the form of a fit, with no engine around it. [s]"""
+    parameters = fit.form.cold(fit.parameters) if cold else fit.parameters
+    return fit.form.parts(*work_of(op, device), parameters)
+
+
+def call_s(table_s, fixed_s, least_s, reach):
+    """Time of one call: by the tables or the engine's own kernels, never below the roofline. [s]
+
+    Examples
+    --------
+    >>> call_s(2e-3, 1e-5, 8e-4, 0.0), call_s(7e-4, 1e-5, 8e-4, 0.0)
+    (0.002, 0.0008)
+    """
+    return maximum(own_kernels_s(table_s, fixed_s, least_s, reach), least_s)
 
 
 def _as_engines_run(op: Op, calibration: Calibration) -> Op:

@@ -40,6 +40,17 @@ def usable_of_free_bytes(device_bytes, share, fixed_bytes):
     return device_bytes - (1 - share) * maximum(0.0, device_bytes - fixed_bytes)
 
 
+def over_ranks(dp, each):
+    """What all attention-data ranks hold together, each with requests of its own.
+
+    Examples
+    --------
+    >>> over_ranks(8, 24.5)
+    196.0
+    """
+    return dp * each
+
+
 @dataclass(frozen=True, eq=False)
 class StageMemory:
     """One device of one pipeline stage. All in bytes but the last four.
@@ -207,7 +218,7 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
     )
     tight = _tightest(rows, load.concurrency / d.dp if load.mode == "static" else 1)
     limit = d.max_sequences or engine.max_sequences
-    most = d.dp * tight.max_concurrency
+    most = over_ranks(d.dp, tight.max_concurrency)
     held = floor(maximum(0, minimum(most, d.dp * limit)))
     needed = 1
     if load.mode in ("max_load", "open_loop"):
@@ -224,7 +235,7 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
         ranks=d.tp * d.dp,
         dp=d.dp,
         max_concurrency=most,
-        cache_tokens=d.dp * tight.cache_tokens,
+        cache_tokens=over_ranks(d.dp, tight.cache_tokens),
         held_concurrency=held,
         needed_requests=needed,
         graph_bytes_per_device=engine.cuda_graphs,

@@ -32,6 +32,17 @@ def tokens_held(pool_bytes, request_bytes, tokens):
     return floor(pool_bytes / request_bytes * tokens)
 
 
+def share_of_tokens(tokens, cp):
+    """Tokens of a sequence on one of ``cp`` context ranks. [tokens]
+
+    Examples
+    --------
+    >>> share_of_tokens(8192, 4)
+    2048.0
+    """
+    return tokens / cp
+
+
 class RequestCache:
     """Cache of one request and of what requests share, in the engine's way of paging."""
 
@@ -42,7 +53,7 @@ class RequestCache:
         self._grouped = shares_pages(engine.paging, self._rows)
         prompt, total = load.prompt_tokens, load.prompt_tokens + load.output_tokens
         block = engine.block_tokens
-        self.whole: Paging = paging(self._rows, total / d.cp, block, self._batched)
+        self.whole: Paging = paging(self._rows, share_of_tokens(total, d.cp), block, self._batched)
         shared = floor(load.shared_prefix_tokens / block) * block
         sequences = load.sequences_per_request
         whole, together = self._bytes(total), self._common(floor(prompt / block) * block)
@@ -61,7 +72,7 @@ class RequestCache:
 
     def _bytes(self, tokens):
         """Bytes reserved on one device for one sequence of so many tokens."""
-        share, block = tokens / self._d.cp, self._engine.block_tokens
+        share, block = share_of_tokens(tokens, self._d.cp), self._engine.block_tokens
         if self._grouped:
             return paging(self._rows, share, block, self._batched).request_bytes
         return cache_bytes_per_sequence(self._stage, request_tokens(share, 0, block), self._width, self._d.tp)

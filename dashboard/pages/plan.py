@@ -64,6 +64,7 @@ def _metrics(plan: calc.Plan, chosen: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(words.trust(plan.estimate), icon=":material/straighten:", color="gray")
         st.markdown(words.price_line(plan.estimate))
+        st.markdown(words.engine_line(plan.estimate))
     if plan.rejected and not chosen:
         st.markdown(
             ("**Why not fewer?** " if plan.meets else "**Tried:** ") + " · ".join(words.rejected(plan))

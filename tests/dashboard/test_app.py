@@ -60,6 +60,7 @@ def test_eight_inputs_and_the_advanced_ones(app):
     assert set(inputs(app)) == {
         "model", "weights", "gpu", "tp", "prompt", "output", "users", "slo",
         "kv", "engine", "memory_share", "price", "own_model", "own_device",
+        "pp", "dp", "ep", "cp", "expert_skew",
     }  # fmt: skip
     assert {slider.key for slider in app.select_slider} == {"prompt_slider", "output_slider", "users_slider"}
 
@@ -139,6 +140,20 @@ def test_bad_link_falls_back_to_the_default(app, key, value):
     app.query_params[key] = value
     answers(app.run())
     assert inputs(app).get(key) == inputs(AppTest.from_file(app._script_path).run()).get(key)
+
+
+def test_parallelism_from_the_link_is_answered(app):
+    app.query_params.update({"model": "deepseek-v3", "gpu": "h200-sxm", "tp": "1", "dp": "8", "ep": "8"})
+    answers(app.run())
+    assert metric(app, "n_devices") == "8"
+    assert "Engine overheads:" in said(app)
+
+
+def test_a_split_that_contradicts_itself_is_one_line(app):
+    app.query_params.update({"tp": "2", "ep": "3"})
+    app.run()
+    assert not app.exception
+    assert "ep: 3 does not divide tp * dp (2)" in app.error[0].value
 
 
 def test_custom_limits_come_from_the_link(app):

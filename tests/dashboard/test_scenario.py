@@ -58,6 +58,19 @@ def test_choices_reach_the_specs():
     assert e.cost.usd_per_device_hour == 1.5
 
 
+def test_parallelism_reaches_the_specs():
+    e = Scenario(model="deepseek-v3", gpu="h200-sxm", tp="1", dp=8, ep=8, expert_skew=0.5).answer().estimate
+    d = e.deployment
+    assert (d.tp, d.dp, d.ep, e.n_devices, e.workload.expert_skew) == (1, 8, 8, 8, 0.5)
+
+
+def test_auto_takes_only_sizes_that_can_share_out_the_experts():
+    """Experts on four ranks need at least four devices of a stage."""
+    plan = Scenario(model="mixtral-8x7b", gpu="h200-sxm", ep=4, slo="batch").answer()
+    assert plan.estimate.deployment.tp == 4
+    assert all(n >= 4 for n, _ in plan.rejected)
+
+
 def test_as_published_is_the_checkpoint_s_own_format():
     assert DEFAULT.deployment().weight_dtype is None
     assert Scenario(weights="bf16").deployment().weight_dtype == "bf16"

@@ -24,6 +24,22 @@ SCENARIOS = {
         {"max_batched_tokens": 512, "memory_utilization": 0.8, "max_sequences": 100},
         {"concurrency": 30, "prompt_tokens": 9000},
     ),
+    "pipeline stages": ("llama-3.1-70b", "h100-sxm", {"tp": 2, "pp": 2}, {"concurrency": 30}),
+    "a static batch in a pipeline": (
+        "llama-3.1-70b", "h100-sxm", {"tp": 2, "pp": 4}, {"mode": "static", "concurrency": 9},
+    ),
+    "data ranks and experts on all": (
+        "deepseek-v3", "h200-sxm", {"tp": 1, "dp": 8, "ep": 8}, {"concurrency": 100, "expert_skew": 0.5},
+    ),
+    "data ranks of a dense model": ("llama-3.1-8b", "h100-sxm", {"dp": 4}, {"concurrency": 64}),
+    "fewer requests than batches": ("mixtral-8x7b", "h100-sxm", {"tp": 2, "dp": 2, "pp": 2, "ep": 4}, {}),
+    "context ranks": ("deepseek-v3", "h200-sxm", {"tp": 8, "cp": 4}, {"prompt_tokens": 30_001}),
+    "windows in pipeline stages": (
+        "gemma-3-27b", "h100-sxm", {"pp": 2, "tp": 2}, {"concurrency": 12, "prompt_tokens": 3000},
+    ),
+    "latent attention over two nodes in sglang": (
+        "deepseek-v3", "h100-sxm", {"engine": "sglang", "tp": 8, "pp": 2, "ep": 8}, {"concurrency": 64},
+    ),
     "does not fit": ("llama-3.1-70b", "h100-sxm", {}, {"concurrency": 8}),
     "links to single peers": ("llama-3.1-70b", "mi300x", {"tp": 4}, {"concurrency": 64}),
     "a collective that takes longest": (

@@ -12,6 +12,8 @@ import pytest
 
 import calc
 from calc.explain import METRICS
+from calc.explain.scenario import one_stage
+from calc.explain.times import prefill_pass
 from calc.specs.facts import KINDS
 
 UNITS = {
@@ -124,7 +126,7 @@ def test_values_are_those_of_the_estimate(estimate):
         "cache_tokens": m.cache_tokens,
         "max_concurrency": m.max_concurrency,
         "cache_bytes_per_token": calc.cache_bytes_per_token(
-            estimate.model, {"fp8": 1}.get(estimate.deployment.kv_dtype, 2), estimate.deployment.tp
+            one_stage(estimate).model, {"fp8": 1}.get(estimate.deployment.kv_dtype, 2), estimate.deployment.tp
         ),
     }
     for why in explanations(estimate):
@@ -296,8 +298,9 @@ def test_every_device_can_be_explained(device):
 
 def test_the_operation_shown_in_detail_is_the_largest_of_its_step(estimate):
     mix = estimate.service.mix
-    for metric, step in (("ttft_s", mix and mix.own), ("tpot_s", mix and mix.decode)):
-        rows = (step or getattr(estimate.service, metric.removesuffix("_s"))).rows
+    steps = (mix.own, mix.decode) if mix else (prefill_pass(estimate), estimate.service.tpot)
+    for metric, step in zip(("ttft_s", "tpot_s"), steps, strict=True):
+        rows = step.rows
         largest = max(row.seconds for row in rows if row.op)
         why = estimate.explain(metric)
         shown = next(equation for equation in why.equations if equation.symbol == "t_op")
@@ -309,5 +312,5 @@ def test_a_collective_is_shown_with_its_ring_and_link():
     why = calc.estimate("llama-3.1-8b", "l40s", deployment, load, calibration="datasheet").explain("ttft_s")
     formula = next(equation.formula for equation in why.equations if equation.symbol == "t_op")
     assert formula == (
-        "t_op = n_calls * (t_0 + c * Q ** 0.5 + r * (w - 1) / w * Q / (e_link * W_link) if w > 1 else 0)"
+        "t_op = n_calls * f * (t_0 + c * Q ** 0.5 + r * (w - 1) / w * Q / (e_link * W_link) if w > 1 else 0)"
     )

@@ -64,7 +64,15 @@ def test_the_fewest_devices_hold_the_model_and_all_users():
     answer = calc.solve("deepseek-v3", "h100-sxm", workload=LOAD, for_="n_devices")
     assert answer.value == 16
     assert answer.deployment.pp == 2
-    assert answer.estimate is None
+    assert answer.estimate.deployment.pp == 2
+    assert answer.estimate.tpot_s > 0
+
+
+def test_limits_are_kept_by_pipelines_too():
+    """Sixteen H100 are the fewest that hold it; a limit that they keep does not change that."""
+    answer = calc.solve("deepseek-v3", "h100-sxm", workload=LOAD, for_="n_devices", slo=calc.SLO(tpot_s=10.0))
+    assert answer.value == 16
+    assert answer.estimate.meets(calc.SLO(tpot_s=10.0))
 
 
 def test_the_widest_weights_that_fit():

@@ -110,6 +110,8 @@ def exchange(kind, payload_bytes, world):
     """An exchange as calc.work gives it."""
     rounds = 2 if "allreduce" in kind else 1
     shape = {"world": world, "rounds": rounds, "experts": 64, "tokens": 128}
+    if kind == "p2p":  # between two devices of neighbouring stages, however many there are
+        shape = {"world": 2, "rounds": 2, "stages": world, "stride": 1}
     return Op(kind, kind, "bf16", comm_bytes=payload_bytes, shape=shape)
 
 

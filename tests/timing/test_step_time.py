@@ -1,13 +1,15 @@
 """Time of a step: physics, sums, monotony."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import calc
-from calc.specs.engine import load_engine
 from calc.timing.calibration import calibration_for
+from calc.timing.overheads import load_overheads
 from calc.timing.step_time import step_time, timed_op
 from calc.work.memory import precision_of
 from calc.work.op import Sequences
@@ -25,10 +27,11 @@ def ops_of(model, groups, tp=1, dtype=None):
     return step_ops(m, groups, precision_of(m, calc.Deployment(weight_dtype=dtype)), Split(tp))
 
 
-def seconds(model, device, *groups, tp=1, dtype=None):
+def seconds(model, device, *groups, tp=1, dtype=None, overheads=None):
     ops = ops_of(model, groups, tp, dtype)
     d = calc.load_device(device)
-    return step_time(ops, d, calibration_for(d), load_engine("vllm"), 1).seconds
+    layers = calc.load_model(model).n_layers
+    return step_time(ops, d, calibration_for(d), overheads or load_overheads("vllm"), 1, layers).seconds
 
 
 @given(
@@ -40,14 +43,19 @@ def seconds(model, device, *groups, tp=1, dtype=None):
     new=st.integers(1, 8192),
     past=st.integers(0, 100_000),
     phase=st.sampled_from(["prefill", "decode"]),
+    engine=st.sampled_from([None, *calc.engine_ids()]),
 )
-def test_no_operation_beats_the_dense_datasheet_roofline(model, device, dtype, tp, batch, new, past, phase):
+def test_no_operation_beats_the_dense_datasheet_roofline(
+    model, device, dtype, tp, batch, new, past, phase, engine
+):
     d, group = calc.load_device(device), Sequences(phase, batch, new if phase == "prefill" else 1, past)
     for op in ops_of(model, (group,), tp, dtype):
         if op.kind == "allreduce":
             continue
+        row = timed_op(op, d, calibration_for(d), overheads=load_overheads(engine) if engine else None)
+        op = row.op  # in the format that the engine prefers
         bound = max(op.flops / d.peak_flops_per_s(op.dtype), op.bytes / d.bandwidth_bytes_per_s)
-        assert timed_op(op, d, calibration_for(d)).seconds >= op.count * bound * (1 - 1e-12), op.name
+        assert row.seconds >= op.count * bound * (1 - 1e-12), op.name
 
 
 @given(
@@ -78,14 +86,21 @@ def test_a_prefill_step_takes_longer_with_more_tokens_and_more_past(model, token
 @given(batch=st.integers(1, 64), past=st.integers(1, 10_000))
 def test_fewer_bytes_a_weight_never_take_longer_when_memory_is_the_limit(batch, past):
     group = Sequences("decode", batch, 1, past)
-    times = [seconds("llama-3.1-70b", "h100-sxm", group, dtype=dtype) for dtype in ("int4", "fp8", "bf16")]
+    tables = replace(load_overheads("vllm"), kernels={}, reach={})
+    times = [
+        seconds("llama-3.1-70b", "h100-sxm", group, dtype=dtype, overheads=tables)
+        for dtype in ("int4", "fp8", "bf16")
+    ]
     assert times == sorted(times)
 
 
 def test_fp8_weights_do_not_speed_up_the_math_of_a_device_without_fp8():
     """An A100 has no fp8 units: a long prefill takes as long as in bf16, never less."""
-    group = Sequences("prefill", 1, 8192, 0)
-    fp8, bf16 = (seconds("llama-3.1-70b", "a100-sxm-80gb", group, dtype=dtype) for dtype in ("fp8", "bf16"))
+    group, tables = Sequences("prefill", 1, 8192, 0), replace(load_overheads("vllm"), kernels={}, reach={})
+    fp8, bf16 = (
+        seconds("llama-3.1-70b", "a100-sxm-80gb", group, dtype=dtype, overheads=tables)
+        for dtype in ("fp8", "bf16")
+    )
     assert fp8 == pytest.approx(bf16, rel=0.01)
 
 
@@ -95,7 +110,7 @@ def test_rows_sum_to_the_step_and_shares_by_bound_sum_to_the_row(shape):
     groups = (Sequences("decode", batch, 1, 1000), Sequences("prefill", 1, 512, 0))
     d = calc.load_device("h100-sxm")
     duration = step_time(
-        ops_of("llama-3.1-8b", groups, tp=2), d, calibration_for(d), load_engine("vllm"), batch
+        ops_of("llama-3.1-8b", groups, tp=2), d, calibration_for(d), load_overheads("vllm"), batch, 32
     )
     assert np.shape(duration.seconds) == shape
     assert np.allclose(sum(row.seconds for row in duration.merged().rows), duration.seconds, rtol=1e-12)
@@ -109,5 +124,5 @@ def test_the_ops_in_time_are_the_ops_of_the_work():
     """Prediction and breakdown use one list: each op appears once, plus the engine's overhead."""
     ops = ops_of("llama-3.1-8b", (Sequences("decode", 1, 1, 10),))
     d = calc.load_device("h100-sxm")
-    rows = step_time(ops, d, calibration_for(d), load_engine("vllm"), 1).rows
+    rows = step_time(ops, d, calibration_for(d), load_overheads("vllm"), 1, 32).rows
     assert [row.name for row in rows] == [*(op.name for op in ops), "engine overhead"]
