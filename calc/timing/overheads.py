@@ -47,6 +47,7 @@ GROUPS = (
     "decode_attention",
     "elementwise",
     COLLECTIVE,
+    HOST_COLLECTIVE,
     OTHER,
 )
 #: host numbers of a profile: name -> unit and meaning
