@@ -42,7 +42,9 @@ def open_loop(
     number of decodes moves while a prompt waits.
     """
     chain = RateChain(table, rules, demand_of(np.asarray(prompts, float), np.asarray(outputs, float), rules))
-    return [chain.at(float(rate)) for rate in np.atleast_1d(requests_per_s)]
+    return [
+        chain.at(float(rate) / rules.ranks).of_ranks(rules.ranks) for rate in np.atleast_1d(requests_per_s)
+    ]
 
 
 def open_loop_service(steps: Steps, load: Workload, memory: Memory) -> Service:
@@ -61,20 +63,22 @@ def open_loop_service(steps: Steps, load: Workload, memory: Memory) -> Service:
     longest = int(min(prompts.max() + outputs.max(), 2**20))
     table = step_table(steps, rules.max_sequences, rules.budget_tokens, longest)
     found = open_loop(table, rules, prompts, outputs, load.requests_per_s)
-    return _service(steps, load, found, float(outputs.mean()), np.ndim(load.requests_per_s) > 0)
+    return _service(steps, load, found, float(outputs.mean()), rules)
 
 
-def _service(steps: Steps, load: Workload, found: list[OpenLoop], output_tokens, is_array) -> Service:
+def _service(steps: Steps, load: Workload, found: list[OpenLoop], output_tokens, rules: Scheduler) -> Service:
+    is_array = np.ndim(load.requests_per_s) > 0
+
     def column(values):
         values = np.array(list(values), dtype=float)
         return values if is_array else float(values[0])
 
     ttft_s, tpot_s = column(each.ttft.mean for each in found), column(each.tpot.mean for each in found)
     tpot_s = np.where(np.isnan(tpot_s), 0.0, tpot_s)[()]
-    running = column(min(each.mean_in_flight, each.cap) for each in found)
+    running = column(min(each.mean_in_flight, each.cap * rules.ranks) for each in found)
     alone = steps.time(Sequences("prefill", 1, load.prompt_tokens, 0))
     context = load.prompt_tokens + (load.output_tokens - 1) / 2
-    decode = steps.time(Sequences("decode", maximum(running, 1.0), 1, context))
+    decode = steps.time(Sequences("decode", maximum(running / rules.ranks, 1.0), 1, context))
     rate = column(min(each.requests_per_s, each.max_requests_per_s) for each in found)
     return Service(
         ttft=_stretched(alone, waiting("queue, running step, prompts of others", 1.0), ttft_s),

@@ -1,6 +1,6 @@
 """What an open loop is asked and what it answers: lengths of requests, and times over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,20 @@ class OpenLoop:
     ttft: Spread
     tpot: Spread
     queue: Spread
+
+    def of_ranks(self, ranks: int) -> "OpenLoop":
+        """Return what is seen of so many such batches side by side, the requests shared out among them.
+
+        ``cap`` and ``in_flight`` stay those of one.
+        """
+        if ranks == 1:
+            return self
+        return replace(
+            self,
+            requests_per_s=ranks * self.requests_per_s,
+            max_requests_per_s=ranks * self.max_requests_per_s,
+            mean_in_flight=ranks * self.mean_in_flight,
+        )
 
     @property
     def load(self) -> float:

@@ -88,6 +88,7 @@ class RateChain:
         asked, rate = rate, max(rate, _IDLE_LOAD * self.max_rate)
         chain = self._balance(rate)
         ttft, queue, early = self._first_token(chain)
+        ttft = ttft + self.table.request_s
         steps = self.demand.decode_steps
         mean = chain.mean_running / chain.finished_per_s / steps if steps else float("nan")
         shares = chain.in_flight

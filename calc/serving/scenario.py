@@ -42,10 +42,8 @@ def memory_of_steps(steps: Steps, load: Workload) -> Memory:
 
 
 def check_scalar(deployment: Deployment) -> None:
-    """Raise SpecError for arrays, and for parallelism that steps are not timed for."""
+    """Raise SpecError for arrays: steps of one deployment at a time are simulated."""
     for name in ("tp", "pp", "ep", "dp", "cp"):
         value = getattr(deployment, name)
         if np.ndim(value):
             raise SpecError(f"{name}: an array is not allowed here; allowed is one whole number")
-        if name != "tp" and value != 1:  # until steps are timed for it
-            raise SpecError(f"{name}: {value}: times are not answered yet, allowed is 1")

@@ -19,7 +19,7 @@ _RESERVE = {"tensorrt-llm": "request"}
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Limits of one replica and the rules it admits requests by.
+    """Limits of one batch of a replica and the rules it admits requests by.
 
     Attributes
     ----------
@@ -39,6 +39,8 @@ class Scheduler:
         Share of each prompt that the prefix cache holds already: neither computed nor stored.
     watermark : float
         Share of blocks that starting a request leaves free for those that grow.
+    ranks : int
+        Such batches side by side in a replica: attention-data ranks, micro-batches of a pipeline.
     """
 
     max_sequences: int
@@ -49,6 +51,7 @@ class Scheduler:
     reserve: str = "prompt"
     cached_share: float = 0.0
     watermark: float = WATERMARK
+    ranks: int = 1
 
     def __post_init__(self):
         for name, allowed in (("policy", POLICIES), ("reserve", RESERVES)):
@@ -89,15 +92,16 @@ def scheduler_of(
     The pool is counted in blocks of requests of that length: exact for full attention; for
     windows and recurrent states it is what such requests take on average.
     """
-    d, engine = steps.deployment, steps.engine
+    engine, ranks = steps.engine, int(steps.ranks)
     block = int(engine.block_tokens)
-    budget = int(d.max_batched_tokens or engine.max_batched_tokens)
+    budget = int(steps.token_budget(request_tokens))
     return Scheduler(
-        max_sequences=min(int(d.max_sequences or engine.max_sequences), budget),
+        max_sequences=max(1, min(int(steps.most_sequences) // ranks, budget)),
         budget_tokens=budget,
-        blocks=int(floor(memory.max_concurrency * ceil(request_tokens / block))),
+        blocks=int(floor(memory.max_concurrency * ceil(request_tokens / block) / ranks)),
         block_tokens=block,
         policy=policy or _POLICY.get(engine.id, "chunked"),
         reserve=reserve or _RESERVE.get(engine.id, "prompt"),
         cached_share=cached_share,
+        ranks=ranks,
     )

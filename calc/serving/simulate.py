@@ -143,7 +143,7 @@ def simulate_requests(
         raise SpecError(f"routing: {routing!r} is not known; allowed are {', '.join(ROUTINGS)}")
     if replicas < 1:
         raise SpecError(f"replicas: {replicas!r} is not allowed; allowed are whole numbers from 1")
-    fleet = [Replica(table, scheduler) for _ in range(replicas)]
+    fleet = [Replica(table, scheduler) for _ in range(replicas * scheduler.ranks)]
     rejected, interrupted = 0, False
     try:
         rejected = _run(fleet, requests, routing)
@@ -182,19 +182,19 @@ def _simulation(fleet: list[Replica], requests: Requests, rejected: int, interru
     output = np.array([s.output for s in done], dtype=float)
     begin = float(requests.arrival_s[0]) if len(requests) else 0.0
     duration = float(finish.max()) - begin if done else 0.0
-    busy = sum(replica.busy_s for replica in fleet)
+    busy, handling = sum(replica.busy_s for replica in fleet), fleet[0].table.request_s
     tpot = np.full(len(done), np.nan)
     np.divide(finish - first, output - 1, out=tpot, where=output > 1)
     return Simulation(
         index=np.array([s.index for s in done], dtype=int),
-        ttft_s=first - arrival,
+        ttft_s=first - arrival + handling,
         tpot_s=tpot,
-        e2e_latency_s=finish - arrival,
+        e2e_latency_s=finish - arrival + handling,
         queue_s=start - arrival,
         output_tokens=output,
         n_requests=len(requests),
         rejected=rejected,
-        replicas=len(fleet),
+        replicas=len(fleet) // fleet[0].rules.ranks,
         duration_s=duration,
         utilisation=busy / (duration * len(fleet)) if duration else 0.0,
         mean_decodes=sum(replica.decode_token_s for replica in fleet) / busy if busy else 0.0,

@@ -32,7 +32,8 @@ class StepTable:
     ``decode_s`` has a row per number of decodes and a column per context; ``surplus_s`` is
     what prompt tokens add to a step of 0, 1, ... decodes; ``attention_s`` the attention of
     one prompt piece, ``past_s`` what it adds to have tokens before it; ``sequence_s`` what
-    each further prompt of a step adds.
+    each further prompt of a step adds; ``request_s`` the host's handling of a request before
+    its first step.
     """
 
     decodes: np.ndarray
@@ -43,6 +44,7 @@ class StepTable:
     attention_s: np.ndarray
     past_s: np.ndarray
     sequence_s: float
+    request_s: float = 0.0
 
     @property
     def max_decodes(self) -> int:
@@ -159,6 +161,7 @@ def step_table(steps: Steps, max_decodes: int, budget_tokens: int, max_context_t
         attention_s=attention_s,
         past_s=np.maximum(0.0, after - alone[:, None]),
         sequence_s=float(max(0.0, two - alone[1])),
+        request_s=float(steps.overheads.request_s),
     )
 
 

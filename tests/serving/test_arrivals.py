@@ -151,3 +151,11 @@ def test_what_an_open_loop_does_not_answer_is_said():
         calc.explain(estimate(1), "tpot_s")
     with pytest.raises(calc.SpecError, match="open_loop: mode 'closed_loop' has none"):
         _ = calc.estimate("llama-3.1-8b", "h100-sxm").open_loop
+
+
+def test_replicas_of_a_dense_model_share_the_load_out():
+    """Two data ranks of a dense model are two deployments: twice the rate, the same times."""
+    one = estimate(4.0)
+    both = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(dp=2), calc.Workload(requests_per_s=8.0))
+    assert both.ttft_s == pytest.approx(one.ttft_s, rel=0.01)
+    assert both.open_loop.max_requests_per_s == pytest.approx(2 * one.open_loop.max_requests_per_s, rel=0.02)

@@ -270,3 +270,11 @@ def test_an_interrupt_reports_what_was_finished(monkeypatch):
 def test_what_is_not_allowed_is_named(call, message):
     with pytest.raises(calc.SpecError, match=message):
         call()
+
+
+def test_data_ranks_are_batches_side_by_side():
+    load = poisson_requests(6.0, 400, 1024, 128, seed=5)
+    ranks = calc.simulate("llama-3.1-8b", "h100-sxm", calc.Deployment(dp=2), load)
+    replicas = calc.simulate("llama-3.1-8b", "h100-sxm", None, load, replicas=2)
+    assert (ranks.replicas, replicas.replicas) == (1, 2)
+    assert ranks.percentile("ttft_s", 90) == pytest.approx(replicas.percentile("ttft_s", 90), rel=0.02)
