@@ -10,6 +10,7 @@ from calc.economics.cost import Cost, cost_of
 from calc.economics.prices import device_price
 from calc.serving.arrivals import open_loop_service
 from calc.serving.batching import Service, batch_of, service_of
+from calc.serving.speculation import with_drafts
 from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
@@ -294,9 +295,9 @@ def _check_timed(deployment: Deployment, workload: Workload) -> None:
             raise SpecError(
                 f"{name}: {value}: times are not answered yet, allowed is {plain}; memory is (calc.memory)"
             )
-    if deployment.speculation is not None:
+    if deployment.speculation is not None and workload.mode == "open_loop":
         kind = deployment.speculation.kind
-        raise SpecError(f"speculation: {kind!r}: allowed is None; calc.speculate times decoding with drafts")
+        raise SpecError(f"speculation: {kind!r}: allowed is None in an open loop; closed loops are timed")
 
 
 def estimate(
@@ -359,6 +360,7 @@ def estimate(
     if workload.mode == "open_loop":
         service = open_loop_service(steps, workload, memory)
     else:
+        steps = with_drafts(steps)
         service = service_of(steps, workload, minimum(floor(memory.max_concurrency), steps.most_sequences))
     price = None
     if usd_per_device_hour is None:

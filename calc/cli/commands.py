@@ -160,7 +160,7 @@ def _plan(args):
         lines.append(f"none of the sizes tried is enough; shown is {e.n_devices} x {e.device.id}")
     lines += ["", text.report(e)]
     if result.meets:
-        lines += ["", _launch(e) or f"(no server command for engine {e.engine.id})"]
+        lines += ["", _launch(e) or f"(no server command for this deployment of {e.engine.id})"]
     return "\n".join(lines), code
 
 

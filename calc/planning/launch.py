@@ -25,7 +25,7 @@ def launch_command(deployment: Deployment, model: Model | str, engine: str | Non
     Raises
     ------
     SpecError
-        If the engine has no server command.
+        If the engine has no server command, or no option for a kind of parallelism.
 
     Examples
     --------
@@ -36,14 +36,33 @@ def launch_command(deployment: Deployment, model: Model | str, engine: str | Non
     load_engine(name)
     if name not in _COMMANDS:
         raise SpecError(f"engine: {name!r} has no server command here; allowed are {', '.join(_COMMANDS)}")
+    _check_ranks(deployment, name)
     hub_name = next((alias for alias in model.aliases if "/" in alias), model.path or model.id)
     return " ".join(_COMMANDS[name](deployment, model, hub_name, context_tokens))
 
 
+def _check_ranks(d: Deployment, engine: str) -> None:
+    """Raise SpecError for parallelism that no option of the engine's command stands for."""
+    for name in ("pp", "dp", "ep", "cp"):
+        if getattr(d, name) > 1 and name not in _RANKS[engine]:
+            raise SpecError(f"{name}: {getattr(d, name)}: no option of {engine} is known here; allowed is 1")
+    if engine == "vllm" and d.ep not in (1, d.tp * d.dp):
+        raise SpecError(f"ep: {d.ep}: vllm spreads experts over tp * dp; allowed are 1 and {d.tp * d.dp}")
+
+
+def _options(sizes: dict) -> list[str]:
+    """Options of those sizes that are above 1."""
+    return [f"{option} {size}" for option, size in sizes.items() if size > 1]
+
+
 def _vllm(deployment, model, hub_name, context_tokens):
-    words = ["vllm serve", hub_name]
-    if deployment.tp > 1:
-        words.append(f"--tensor-parallel-size {deployment.tp}")
+    d, words = deployment, ["vllm serve", hub_name]
+    words += _options({
+        "--tensor-parallel-size": d.tp, "--pipeline-parallel-size": d.pp, "--data-parallel-size": d.dp,
+        "--decode-context-parallel-size": d.cp,
+    })  # fmt: skip
+    if d.ep > 1:
+        words.append("--enable-expert-parallel")
     wanted = deployment.weight_dtype
     if wanted and wanted != model.checkpoint.weight_dtype:
         if wanted in _VLLM_ON_THE_FLY:
@@ -64,9 +83,11 @@ def _vllm(deployment, model, hub_name, context_tokens):
 
 
 def _sglang(deployment, model, hub_name, context_tokens):
-    words = ["python -m sglang.launch_server --model-path", hub_name]
-    if deployment.tp > 1:
-        words.append(f"--tp {deployment.tp}")
+    d, words = deployment, ["python -m sglang.launch_server --model-path", hub_name]
+    meets = d.dp > 1 and model.is_moe  # data ranks for attention alone: tp counts all of a stage's devices
+    words += _options({"--tp": d.tp * d.dp if meets else d.tp, "--pp-size": d.pp, "--dp-size": d.dp})
+    words += ["--enable-dp-attention"] if meets else []
+    words += _options({"--ep-size": d.ep})
     wanted = deployment.weight_dtype
     if wanted and wanted != model.checkpoint.weight_dtype and wanted in _VLLM_ON_THE_FLY:
         words.append("--quantization fp8")
@@ -81,8 +102,7 @@ def _sglang(deployment, model, hub_name, context_tokens):
 
 def _tensorrt_llm(deployment, model, hub_name, context_tokens):
     words = ["trtllm-serve", hub_name]
-    if deployment.tp > 1:
-        words.append(f"--tp_size {deployment.tp}")
+    words += _options({"--tp_size": deployment.tp, "--pp_size": deployment.pp, "--ep_size": deployment.ep})
     if context_tokens:
         words.append(f"--max_seq_len {context_tokens}")
     if deployment.memory_utilization is not None:
@@ -99,4 +119,9 @@ def _llama_cpp(deployment, model, hub_name, context_tokens):
     return words
 
 
+#: parallelism beyond tp that a server command has options for
+_RANKS = {
+    "vllm": ("pp", "dp", "ep", "cp"), "sglang": ("pp", "dp", "ep"), "tensorrt-llm": ("pp", "ep"),
+    "llama.cpp": (),
+}  # fmt: skip
 _COMMANDS = {"vllm": _vllm, "sglang": _sglang, "tensorrt-llm": _tensorrt_llm, "llama.cpp": _llama_cpp}

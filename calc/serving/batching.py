@@ -112,15 +112,17 @@ def prefill_chunks(prompt_tokens, budget_tokens):
     return ceil(prompt_tokens / budget_tokens)
 
 
-def decode_steps_of(output_tokens):
+def decode_steps_of(output_tokens, tokens_per_step=1):
     """Decode steps of one generation: the first token comes from prefill.
+
+    ``tokens_per_step`` are those that a step with drafts gains.
 
     Examples
     --------
-    >>> decode_steps_of(256), decode_steps_of(1)
-    (255, 1)
+    >>> decode_steps_of(256), decode_steps_of(1), decode_steps_of(256, 2.5)
+    (255, 1, 102.0)
     """
-    return maximum(output_tokens - 1, 1)
+    return maximum((output_tokens - 1) / tokens_per_step if tokens_per_step != 1 else output_tokens - 1, 1)
 
 
 def arriving_chunks(chunks, in_flight):
@@ -160,6 +162,11 @@ def mixed_share(arriving, decode_steps, per_step):
 def mean_step(share, mixed: Duration, decode: Duration) -> Duration:
     """Return the mean of steps with prompt chunks (a share of them) and without."""
     return mixed.times(share) + decode.times(1 - share)
+
+
+def time_per_token(step: Duration, tokens_per_step) -> Duration:
+    """Return the time per token of a step that gains a sequence so many."""
+    return step if tokens_per_step == 1 else step.times(1 / tokens_per_step)
 
 
 def batch_of(in_flight, ranks):
@@ -273,7 +280,8 @@ def static_service(steps: Steps, load: Workload) -> Service:
     part = batch_of(batch, steps.ranks)
     one_pass = steps.time(Sequences("prefill", part, prompt, 0))
     ttft = filled_pipeline(one_pass, steps.stages, steps.overheads.request_s)
-    tpot = steps.time(Sequences("decode", part, 1, prompt + (output - 1) / 2))
+    decode = steps.time(Sequences("decode", part, 1, prompt + (output - 1) / 2))
+    tpot = time_per_token(decode, steps.tokens_per_step)
     latency = e2e_latency_s(ttft.seconds, tpot.seconds, output)
     rate = request_rate(batch, latency)
     return Service(ttft, tpot, latency, rate, token_rate(rate, output), batch, 0)
@@ -301,7 +309,7 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     prefill: Little's law gives that wait.
     """
     mix = _mix(steps, load, in_flight)
-    tpot = mean_step(mix.share, mix.mixed, mix.decode).merged()
+    tpot = time_per_token(mean_step(mix.share, mix.mixed, mix.decode).merged(), steps.tokens_per_step)
     own, host = mix.own.times(mix.chunks).seconds, steps.overheads
     scheduler = scheduler_wait_s(own, tpot.seconds, mix.batch, host.prompt_waits, host.decode_waits)
     burst = burst_wait_s(host.burst, mix.arriving, mix.per_step, mix.mixed.seconds, mix.decode.seconds)
@@ -328,7 +336,7 @@ def _mix(steps: Steps, load: Workload, in_flight) -> Mix:
     batch = batch_of(in_flight, steps.ranks)
     budget = steps.token_budget(prompt)
     chunks = prefill_chunks(prompt, budget)
-    chunk, decode_steps = prompt / chunks, decode_steps_of(output)
+    chunk, decode_steps = prompt / chunks, decode_steps_of(output, steps.tokens_per_step)
     arriving = arriving_chunks(chunks, batch)
     per_step = chunks_per_step(arriving, decode_steps, budget, chunk)
     share = mixed_share(arriving, decode_steps, per_step)

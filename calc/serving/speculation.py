@@ -89,16 +89,57 @@ def speculate(steps: Steps, speculation: Speculation, n_sequences, context_token
     1.875 tokens a step, 1.8 times as fast
     """
     drafts = speculation.draft_tokens
-    rows = n_sequences * (drafts + 1)
-    verify = steps.time(Sequences("decode", n_sequences, drafts + 1, context_tokens, sampled=rows))
-    plain = steps.time(Sequences("decode", n_sequences, 1, context_tokens))
+    decodes = Sequences("decode", n_sequences, 1, context_tokens)
+    verify, plain = steps.time(_verified(decodes, drafts)), steps.time(decodes)
     drafting = _drafting(steps, speculation)
-    draft = Duration()
-    if drafting is not None:
-        once = drafting.time(Sequences("decode", n_sequences, 1, context_tokens))
-        draft = Duration(tuple(row for row in once.rows if row.op is not None)).times(drafts)
+    draft = Duration() if drafting is None else _passes(drafting.time(decodes), drafts)
     tokens = accepted_tokens_per_step(speculation.acceptance, drafts)
     return Speculated(tokens, verify, draft, plain)
+
+
+@dataclass(frozen=True, eq=False)
+class DraftedSteps(Steps):
+    """Steps of a deployment that drafts: decode steps verify drafts, after the passes that make them.
+
+    ``time`` takes decode groups of one new token each, as ``Steps`` does; a step gains
+    ``tokens_per_step`` of them.
+    """
+
+    @property
+    def tokens_per_step(self):
+        """Tokens that a sequence gains in a decode step."""
+        drafts = self.deployment.speculation
+        return accepted_tokens_per_step(drafts.acceptance, drafts.draft_tokens)
+
+    def time(self, *groups: Sequences) -> Duration:
+        """Return the time of one step: drafting for the decodes in it, then all groups."""
+        plain, speculation = Steps(**vars(self)), self.deployment.speculation
+        drafting, drafts = _drafting(plain, speculation), speculation.draft_tokens
+        total = plain.time(
+            *(_verified(group, drafts) if group.phase == "decode" else group for group in groups)
+        )
+        decodes = [group for group in groups if group.phase == "decode"]
+        if drafting is not None and decodes:
+            total = total + _passes(drafting.time(*decodes), drafts)
+        return total
+
+
+def with_drafts(steps: Steps) -> Steps:
+    """Return the steps of a deployment, those with drafts where it speculates."""
+    if steps.deployment.speculation is None:
+        return steps
+    return DraftedSteps(**vars(steps))
+
+
+def _verified(group: Sequences, drafts) -> Sequences:
+    """Decodes whose drafts are verified: each brings the drafts and one token, all with logits."""
+    rows = group.n_sequences * (drafts + 1)
+    return replace(group, new_tokens=drafts + 1, sampled=rows)
+
+
+def _passes(once: Duration, drafts) -> Duration:
+    """So many drafting passes; one engine step holds them all, so they take no host time of their own."""
+    return Duration(tuple(row for row in once.rows if row.op is not None)).times(drafts)
 
 
 def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:

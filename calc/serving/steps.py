@@ -28,6 +28,11 @@ class Steps:
     expert_skew: object = 0.0
 
     @property
+    def tokens_per_step(self):
+        """Tokens that a sequence gains in a decode step: one, without drafts."""
+        return 1
+
+    @property
     def stages(self):
         """Pipeline stages, each working on a micro-batch of its own."""
         return self.deployment.pp

@@ -15,6 +15,7 @@ from calc.explain import METRICS
 from calc.explain.scenario import one_stage
 from calc.explain.times import prefill_pass
 from calc.specs.facts import KINDS
+from calc.timing.overheads import kernel_group
 
 UNITS = {
     "s": 1, "ms": 1e-3, "us": 1e-6, "TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1,
@@ -305,6 +306,29 @@ def test_the_operation_shown_in_detail_is_the_largest_of_its_step(estimate):
         why = estimate.explain(metric)
         shown = next(equation for equation in why.equations if equation.symbol == "t_op")
         assert shown.value == pytest.approx(largest, rel=1e-12)
+
+
+def test_host_numbers_and_kernel_factors_of_the_engine_are_inputs_with_their_runs(estimate):
+    overheads = estimate.overheads
+    terms = {term.symbol: term for term in estimate.explain("tpot_s").terms}
+    for name in ("step_s", "sequence_s", "layer_s"):
+        term = terms[f"h_{name.removesuffix('_s')}"]
+        assert (term.value, term.kind) == (overheads.host[name].value, overheads.kind)
+    mix = estimate.service.mix
+    rows = (mix.decode if mix else estimate.service.tpot).rows
+    largest = max((row for row in rows if row.op), key=lambda row: row.seconds)
+    factor = overheads.kernels.get(kernel_group(largest.op))
+    assert (terms["f"].value if "f" in terms else None) == factor
+
+
+def test_a_range_says_whether_it_comes_from_measured_runs(estimate):
+    for metric in ("ttft_s", "tpot_s"):
+        note, error = estimate.explain(metric).notes[0], estimate.run_error(metric)
+        if error is None:
+            assert "no measured run to go by" in note
+            continue
+        assert f"of {estimate.engine.name} {estimate.overheads.versions}" in note
+        assert ("wider for kernels" in note) == (estimate.trust(metric) != "calibrated")
 
 
 def test_a_collective_is_shown_with_its_ring_and_link():
