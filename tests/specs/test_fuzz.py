@@ -17,12 +17,15 @@ import calc
 from calc.economics.prices import _prices_in
 from calc.specs import engine as engine_module
 from calc.specs.device import load_device
+from calc.specs.engine import load_engine
 from calc.specs.errors import SpecError
 from calc.specs.facts import spec_files
 from calc.specs.hf_config import model_from_config
 from calc.specs.model_files import load_model
 from calc.specs.strict_yaml import read_yaml
+from calc.timing import overheads as overheads_module
 from calc.timing.calibration import load_calibration
+from calc.timing.overheads import load_overheads
 from calc.work.memory import cache_bytes_per_sequence, precision_of, weights_bytes_by_role
 from calc.work.parameters import active_parameters, mtp_parameters, total_parameters
 
@@ -218,13 +221,25 @@ def of_engine(path, rng):
     estimated(calc.estimate("llama-3.1-8b", "h200-sxm", deployment, calc.Workload(concurrency=4)))
 
 
+def of_overheads(path, rng):
+    overheads_module._checked.cache_clear()
+    overheads_module.load_overheads.cache_clear()
+    deployment = calc.Deployment(engine="mine", tp=rng.choice((1, 2)))
+    estimated(calc.estimate("llama-3.1-8b", "h200-sxm", deployment, calc.Workload(concurrency=4)))
+
+
 FOLDERS = {
     ("model_specs",): of_model,
     ("hardware_specs",): of_device,
     ("prices",): of_prices,
     ("calibrations", "devices"): of_calibration,
     ("calibrations", "engines"): of_engine,
+    ("calibrations", "overheads"): of_overheads,
 }
+
+
+def as_mine(text):
+    return re.sub("(?m)^id: .*$", "id: mine", text)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids="/".join)
@@ -234,9 +249,16 @@ def test_broken_files(folder, tmp_path, monkeypatch):
     if folder == ("model_specs",):
         texts = [text for text in texts if "quantization_config" not in text]
     path = tmp_path / "mine.yaml"
-    if folder[-1] == "engines":
-        monkeypatch.setattr(engine_module, "spec_files", lambda *parts: {"mine": path})
-        texts = [re.sub("(?m)^id: .*$", "id: mine", text) for text in texts]
+    if folder[-1] in ("engines", "overheads"):
+        own = {name: tmp_path / name / "mine.yaml" for name in ("engines", "overheads")}
+        for module, name in ((engine_module, "engines"), (overheads_module, "overheads")):
+            own[name].parent.mkdir()
+            own[name].write_text(as_mine(spec_files("calibrations", name)["vllm"].read_text("utf-8")))
+            monkeypatch.setattr(module, "spec_files", lambda *parts: {"mine": own[parts[-1]]})
+            module._checked.cache_clear()
+        load_engine.cache_clear()
+        load_overheads.cache_clear()
+        path, texts = own[folder[-1]], [as_mine(text) for text in texts]
     accepted = 0
     for _ in range(YAML_FILES // len(FOLDERS)):
         path.write_bytes(scrambled(rng.choice(texts), rng).encode("utf-8", "surrogatepass"))
