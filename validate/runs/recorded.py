@@ -105,6 +105,9 @@ class Batch:
         self._exchanges = np.array([[call[2] for call in member.calls] for member in self.members])
         self._call = 0
 
+    #: no run tells of drafts
+    tokens_per_step = 1
+
     def token_budget(self, prompt_tokens):
         """Most tokens of a step of each run."""
         return self._budgets
