@@ -86,6 +86,11 @@ def host(t: Trace, e: Estimate, symbol: str, name: str):
     return t.symbol(symbol) or t.fact(symbol, HOST[name][1], e.overheads.host[name])
 
 
+def wait(t: Trace, e: Estimate, symbol: str, name: str):
+    """Return the symbol of a wait that the load and the engine decide, a fact with its runs."""
+    return t.symbol(symbol) or t.fact(symbol, HOST[name][1], e.overheads.waits(e.workload)[name])
+
+
 def request_handling(t: Trace, e: Estimate):
     """Return the symbol of the host time of a request."""
     return host(t, e, "h_request", "request_s")
@@ -98,11 +103,11 @@ def waits(t: Trace, e: Estimate, own, mixed, decode, tpot) -> tuple:
     """
     scheduler = t.define(
         "t_scheduler", "wait for the scheduler", "s", _scheduler_s, own, chunks(t, e), tpot, batch(t, e),
-        host(t, e, "w_prompt", "prompt_waits"), host(t, e, "w_decode", "decode_waits"),
+        wait(t, e, "w_prompt", "prompt_waits"), wait(t, e, "w_decode", "decode_waits"),
     )  # fmt: skip
     burst = t.define(
         "t_burst", "wait for prompts of a burst", "s", batching.burst_wait_s,
-        host(t, e, "q", "burst"), arriving(t, e), per_step(t, e), mixed, decode,
+        wait(t, e, "q", "burst"), arriving(t, e), per_step(t, e), mixed, decode,
     )  # fmt: skip
     request = request_handling(t, e)
     unqueued = t.define(

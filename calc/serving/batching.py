@@ -311,8 +311,9 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     mix = _mix(steps, load, in_flight)
     tpot = time_per_token(mean_step(mix.share, mix.mixed, mix.decode).merged(), steps.tokens_per_step)
     own, host = mix.own.times(mix.chunks).seconds, steps.overheads
-    scheduler = scheduler_wait_s(own, tpot.seconds, mix.batch, host.prompt_waits, host.decode_waits)
-    burst = burst_wait_s(host.burst, mix.arriving, mix.per_step, mix.mixed.seconds, mix.decode.seconds)
+    prompt_waits, decode_waits, share = (fact.value for fact in host.waits(load).values())
+    scheduler = scheduler_wait_s(own, tpot.seconds, mix.batch, prompt_waits, decode_waits)
+    burst = burst_wait_s(share, mix.arriving, mix.per_step, mix.mixed.seconds, mix.decode.seconds)
     unqueued = unqueued_latency_s(
         mix.own, mix.chunks, host.request_s, scheduler, burst, tpot.seconds, load.output_tokens
     )

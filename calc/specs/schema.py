@@ -200,6 +200,9 @@ class HostRows(_Strict):
     prompt_waits: float = Field(ge=0, le=20)
     decode_waits: float = Field(ge=0, le=200)
     burst: float = Field(ge=0, le=1)
+    equal_prompt_waits: float = Field(ge=0, le=20)
+    equal_decode_waits: float = Field(ge=0, le=200)
+    equal_burst: float = Field(ge=0, le=1)
 
 
 class RunErrorRow(_Strict):

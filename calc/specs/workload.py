@@ -56,6 +56,9 @@ class Workload:
         Continuations of one prompt: beams, or n of best-of-n; the prompt is cached once.
     expert_skew : float or array
         Exponent of the power law of expert popularity: 0 uniform routing, up to 1.5. [1]
+    equal_lengths : bool
+        Whether all requests are exactly as long as said, as in many benchmarks: those that start
+        together then end together, and their successors' prompts come in bursts.
     requests_per_s : float or array, optional
         Arrival rate of an open loop; 0 is an idle deployment. [1/s]
     prompt_lengths, output_lengths : str or Lengths
@@ -76,6 +79,7 @@ class Workload:
     shared_prefix_tokens: object = 0
     sequences_per_request: object = 1
     expert_skew: object = 0.0
+    equal_lengths: bool = False
     prompt_lengths: object = "constant"
     output_lengths: object = "constant"
 

@@ -18,6 +18,7 @@ from calc.specs.errors import SpecError
 from calc.specs.facts import Fact, sources_from, spec_files
 from calc.specs.numeric import maximum, minimum, where
 from calc.specs.strict_yaml import read_yaml
+from calc.specs.workload import Workload
 from calc.work.op import Op
 
 #: kind of op -> kernel group that an engine has one factor for
@@ -60,6 +61,9 @@ HOST = {
     "prompt_waits": ("count", "prompts of its own length that a new request waits for"),
     "decode_waits": ("count", "decode steps between arrival and the first token that is seen"),
     "burst": ("ratio", "share of the prompts in flight that a new request waits for"),
+    "equal_prompt_waits": ("count", "as prompt_waits, where all requests are equally long"),
+    "equal_decode_waits": ("count", "as decode_waits, where all requests are equally long"),
+    "equal_burst": ("ratio", "as burst, where all requests are equally long"),
 }
 
 
@@ -77,6 +81,10 @@ def kernel_group(op: Op, device: Device) -> str:
     if op.kind == "gemm" and op.format not in PLAIN_FORMATS:
         return "quantised_gemm"
     return KERNEL_GROUPS.get(op.kind, OTHER)
+
+
+#: waits before a first token that come from how clients send requests
+WAITS = ("prompt_waits", "decode_waits", "burst")
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,17 @@ class Overheads:
         1.0
         """
         return self.kernels.get(kernel_group(op, device), 1.0)
+
+    def waits(self, load: Workload) -> Mapping[str, Fact]:
+        """Return the Facts of ``WAITS`` for a load.
+
+        Requests of equal length that start together end together, so that prompts come in
+        bursts. At the most that memory holds requests wait outside: a free place is taken at once.
+        """
+        if load.mode == "max_load":
+            return {name: Fact(0.0, HOST[name][0], "derived", note="requests wait outside") for name in WAITS}
+        prefix = "equal_" if load.equal_lengths else ""
+        return {name: self.host[prefix + name] for name in WAITS}
 
     def __getattr__(self, name: str) -> float:
         host = self.__dict__.get("host", {})

@@ -81,7 +81,7 @@ def recorded(run: Run) -> Recorded:
 
 @dataclass(eq=False)
 class Batch:
-    """Recorded runs of one mode as arrays; stands in for ``Steps`` in the service formulas."""
+    """Recorded runs of one kind of load as arrays; stands in for ``Steps`` in the service formulas."""
 
     members: Sequence[Recorded]
     overheads: Overheads | None = None
@@ -94,7 +94,7 @@ class Batch:
         self.ranks = np.array([float(each.ranks) for each in steps])
         self._budgets = np.array(
             [
-                float(each.token_budget(m.run.prompt_tokens))
+                float(each.token_budget(m.scenario.workload.prompt_tokens))
                 for each, m in zip(steps, self.members, strict=True)
             ]
         )
@@ -127,18 +127,20 @@ class Batch:
     def service(self, overheads: Overheads) -> Service:
         """Return the service of all runs under some overheads."""
         self.overheads, self._call = overheads, 0
-        runs = [member.run for member in self.members]
-        lengths = {
-            name: np.array([float(getattr(run, name)) for run in runs])
-            for name in ("prompt_tokens", "output_tokens")
-        }
-        in_flight = np.array([member.in_flight for member in self.members])
-        mode = "static" if runs[0].mode == "static" else "closed_loop"
-        load = calc.Workload(**lengths, concurrency=np.maximum(1, np.floor(in_flight)), mode=mode)
-        if mode == "static":
+        load = _together([member.scenario.workload for member in self.members])
+        if load.mode == "static":
             return static_service(self, load)
-        wanted = np.array([member.wanted for member in self.members])
+        in_flight, wanted = (
+            np.array([getattr(member, name) for member in self.members]) for name in ("in_flight", "wanted")
+        )
         return loop_service(self, load, in_flight, wanted)
+
+
+def _together(loads: Sequence[calc.Workload]) -> calc.Workload:
+    """Return loads of one kind as one load of arrays."""
+    names = ["prompt_tokens", "output_tokens"] + ["concurrency"] * (loads[0].mode != "max_load")
+    sizes = {name: np.array([float(getattr(load, name)) for load in loads]) for name in names}
+    return calc.Workload(**sizes, mode=loads[0].mode, equal_lengths=loads[0].equal_lengths)
 
 
 def _steps(member: Recorded) -> Steps:
@@ -147,17 +149,15 @@ def _steps(member: Recorded) -> Steps:
 
 
 class Runs:
-    """Recorded runs of both modes, answered together in the order given."""
+    """Recorded runs of any load, answered together in the order given."""
 
     def __init__(self, members: Sequence[Recorded]):
         self.members = list(members)
         self.measured = np.array([member.run.value for member in members])
-        static = np.array([member.run.mode == "static" for member in members])
-        self._parts = [
-            (index, Batch([members[i] for i in index]))
-            for index in (np.flatnonzero(static), np.flatnonzero(~static))
-            if index.size
-        ]
+        loads = [member.scenario.workload for member in members]
+        kinds = np.array([f"{load.mode} {load.equal_lengths}" for load in loads])
+        indices = [np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())]
+        self._parts = [(index, Batch([members[i] for i in index])) for index in indices]
 
     def predicted(self, overheads: Overheads) -> np.ndarray:
         """Return the predicted figure of every run."""

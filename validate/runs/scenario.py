@@ -9,6 +9,9 @@ from calc.specs.model import Model
 from validate.names import device_named, model_named
 from validate.runs.table import Run, version_of
 
+#: pairs of lengths that InferenceX runs, and the mean length over the one stated
+SPREAD_LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
+MEAN_LENGTH = 0.9
 #: checkpoints in these formats tell TensorRT-LLM to keep the cache in fp8
 _FP8_CACHE = ("fp8", "nvfp4", "fp4")
 
@@ -93,12 +96,23 @@ def _utilization(run: Run) -> float | None:
 def _workload(run: Run) -> calc.Workload:
     """Load of a run; a limit on the load turns a maximum load into so many requests."""
     mode = "closed_loop" if run.mode == "max_load" and run.concurrency else run.mode
+    mean = MEAN_LENGTH if has_spread_lengths(run) else 1.0
     return calc.Workload(
-        prompt_tokens=run.prompt_tokens,
-        output_tokens=run.output_tokens,
+        prompt_tokens=round(mean * run.prompt_tokens),
+        output_tokens=round(mean * run.output_tokens),
         concurrency=run.concurrency,
         mode=mode,
+        equal_lengths=mean == 1.0,
     )
+
+
+def has_spread_lengths(run: Run) -> bool:
+    """Whether a run is of an InferenceX scenario: lengths from 80 to 100 % of those stated.
+
+    Others state the length of every request. ``RANDOM_RANGE_RATIO`` 0.8 in the client options of
+    https://github.com/SemiAnalysisAI/InferenceX, which runs three pairs of lengths.
+    """
+    return run.group == "inferencex" and (run.prompt_tokens, run.output_tokens) in SPREAD_LENGTHS
 
 
 #: metric of a run -> the figure of an estimate, and the time metric its interval comes from
