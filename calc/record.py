@@ -101,6 +101,8 @@ def _scenario(e: "Estimate") -> dict:
         "prompt_tokens": load.prompt_tokens,
         "output_tokens": load.output_tokens,
         "expert_skew": load.expert_skew,
+        "equal_lengths": load.equal_lengths,
+        "speculation": asdict(deployment.speculation) if deployment.speculation else None,
         "calibration": e.calibration.id,
         "overheads": overheads_record(e.overheads),
     }

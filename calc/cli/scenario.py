@@ -57,6 +57,16 @@ def add_scenario(parser) -> None:
     scenario.add_argument(
         "--calibration", default="default", help="default, family, datasheet, an id or a path"
     )
+    scenario.add_argument(
+        "--overheads", default=None, metavar="FILE", help="your engine's overheads, of ullage calibrate"
+    )
+    scenario.add_argument(
+        "--drafts", default=None, metavar="KIND:N:SHARE",
+        help="speculative decoding, e.g. eagle:3:0.7 or draft=llama-3.2-1b:3:0.7 (also mtp, ngram)",
+    )  # fmt: skip
+    scenario.add_argument(
+        "--equal-lengths", action="store_true", help="every request as long as said, as in benchmarks"
+    )
     scenario.add_argument("--price", default=None, metavar="USD", help="your price per device-hour")
     scenario.add_argument(
         "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"
@@ -96,6 +106,7 @@ def scenario_of(args) -> dict:
         max_batched_tokens=whole("--max-batched-tokens", args.max_batched_tokens),
         tp=1 if args.tp is None else whole("--tp", args.tp),
         **{name: whole(f"--{name}", getattr(args, name)) for name in ("pp", "ep", "dp", "cp")},
+        speculation=speculation_of(args.drafts),
         **_memory_settings(args),
     )
     load = calc.Workload(
@@ -107,6 +118,7 @@ def scenario_of(args) -> dict:
         prompt_lengths=args.lengths,
         output_lengths=args.lengths,
         expert_skew=number("--expert-skew", args.expert_skew),
+        equal_lengths=args.equal_lengths,
         **_sharing(args),
     )
     return {
@@ -115,9 +127,22 @@ def scenario_of(args) -> dict:
         "deployment": deployment,
         "workload": load,
         "calibration": args.calibration,
+        **({"overheads": args.overheads} if args.overheads else {}),
         "usd_per_device_hour": number("--price", args.price),
         "price_term": args.price_term,
     }
+
+
+def speculation_of(given: str | None) -> "calc.Speculation | None":
+    """Return drafting as ``--drafts`` says it: who drafts, how many tokens, the share that is kept."""
+    if given is None:
+        return None
+    parts = given.split(":")
+    if len(parts) != 3:
+        raise calc.SpecError(f"--drafts: {given!r} is not allowed; allowed are e.g. eagle:3:0.7")
+    kind, _, model = parts[0].partition("=")
+    tokens, share = whole("--drafts", parts[1]), number("--drafts", parts[2])
+    return calc.Speculation(kind, tokens, share, draft_model=model or None)
 
 
 def add_memory_options(parser) -> None:

@@ -317,7 +317,7 @@ def test_host_numbers_and_kernel_factors_of_the_engine_are_inputs_with_their_run
     mix = estimate.service.mix
     rows = (mix.decode if mix else estimate.service.tpot).rows
     largest = max((row for row in rows if row.op), key=lambda row: row.seconds)
-    factor = overheads.kernels.get(kernel_group(largest.op))
+    factor = overheads.kernels.get(kernel_group(largest.op, estimate.device))
     assert (terms["f"].value if "f" in terms else None) == factor
 
 

@@ -77,7 +77,18 @@ def test_what_cannot_draft_is_named(call, message):
         call()
 
 
-def test_an_estimate_does_not_ignore_speculation():
+def test_an_estimate_times_steps_with_drafts():
+    """One request alone: TPOT is that of ``speculate`` at the mean context of the generation."""
+    drafts = calc.Speculation("ngram", 3, 0.5)
+    load = calc.Workload(prompt_tokens=1000, output_tokens=101, concurrency=1)
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(speculation=drafts), load)
+    alone = calc.speculate(calc.steps_of("llama-3.1-8b", "h100-sxm"), drafts, 1, 1050)
+    assert e.tpot_s == pytest.approx(alone.tpot.seconds, rel=1e-9)
+    with pytest.raises(calc.SpecError, match="with drafts"):
+        e.explain("tpot_s")
+
+
+def test_drafts_in_an_open_loop_are_refused():
     deployment = calc.Deployment(speculation=calc.Speculation("ngram", 3, 0.5))
-    with pytest.raises(calc.SpecError, match=r"calc\.speculate"):
-        calc.estimate("llama-3.1-8b", "h100-sxm", deployment)
+    with pytest.raises(calc.SpecError, match="open loop"):
+        calc.estimate("llama-3.1-8b", "h100-sxm", deployment, calc.Workload(requests_per_s=1.0))

@@ -1,0 +1,89 @@
+"""Recorded runs give what the calculator gives, for any overheads."""
+
+import numpy as np
+import pytest
+
+from calc.timing.overheads import GROUPS, HOST, load_overheads
+from validate.overheads import overheads_text
+from validate.runs.fit import FREE, fitted, left_out, overheads_of, run_error, split, time_ratio
+from validate.runs.recorded import Runs, overheads_from, recorded
+
+LOADS = (
+    {"concurrency": 1}, {"concurrency": 16}, {"concurrency": 128, "output_tokens": 128},
+    {"mode": "static", "concurrency": 8, "metric": "e2e_latency_s"},
+    {"mode": "max_load", "concurrency": "", "metric": "output_tokens_per_s"},
+    {"metric": "ttft_s", "prompt_tokens": 9000}, {"tp": 2, "pp": 2}, {"tp": 1, "n_devices": 1},
+    {"group": "inferencex", "output_tokens": 1024, "metric": "ttft_s"},
+)  # fmt: skip
+
+
+@pytest.fixture
+def members(run):
+    return [recorded(run(i, **changes)) for i, changes in enumerate(LOADS)]
+
+
+def test_recorded_runs_give_what_the_calculator_gives(members):
+    """With the shipped overheads the shortcut of the fit and the product agree."""
+    shipped = load_overheads("vllm", "0.12.0")
+    values = {name: getattr(shipped, name) for name in HOST} | dict(shipped.kernels)
+    values |= {f"reach.{name}": share for name, share in shipped.reach.items()}
+    shortcut = Runs(members).predicted(overheads_from("vllm", values))
+    for member, predicted in zip(members, shortcut, strict=True):
+        e = member.scenario.estimate()
+        expected = {"tpot_s": e.tpot_s, "ttft_s": e.ttft_s, "e2e_latency_s": e.e2e_latency_s,
+                    "output_tokens_per_s": e.output_tokens_per_s}[member.run.metric]  # fmt: skip
+        assert predicted == pytest.approx(float(expected), rel=2e-3)
+
+
+def test_slower_kernels_and_hosts_make_every_time_longer(members):
+    base = Runs(members).predicted(overheads_from("vllm", {}))
+    for name in ("gemm", "quantised_gemm", "decode_attention", "step_s", "layer_s"):
+        value = 1.5 if name in GROUPS else 1e-3
+        worse = Runs(members).predicted(overheads_from("vllm", {name: value}))
+        for member, before, after in zip(members, base, worse, strict=True):
+            slower = after <= before if member.run.metric == "output_tokens_per_s" else after >= before
+            assert slower, (name, member.run.metric)
+
+
+def test_a_fit_finds_the_overheads_that_made_the_figures(run):
+    """Figures made with known overheads are met within a few percent, device left out or not."""
+    true = {name: free.start for name, free in FREE.items()} | {"step_s": 4e-3, "sequence_s": 3e-5}
+    changes = [
+        {"concurrency": n, "output_tokens": o, "device": device, "metric": metric}
+        for n in (1, 8, 64) for o in (128, 512) for device in ("h100-sxm", "b200-sxm")
+        for metric in ("tpot_s", "ttft_s")
+    ]  # fmt: skip
+    bare = [recorded(run(i, **each)) for i, each in enumerate(changes)]
+    made = Runs(bare).predicted(overheads_from("vllm", true))
+    members = [recorded(run(i, **each, value=made[i])) for i, each in enumerate(changes)]
+    again = Runs(members).predicted(overheads_of(members, fitted(members)))
+    misses = abs(time_ratio(members, again) - 1)
+    assert np.median(misses) < 0.02
+    assert max(misses) < 0.08
+    outside = time_ratio(members, left_out(members, "device"))
+    assert run_error(outside)["median_pct"] < 10
+
+
+def test_an_error_record_holds_80_percent_between_its_factors():
+    ratios = np.exp(np.random.default_rng(0).normal(0, 0.2, 4000))
+    error = run_error(ratios)
+    inside = np.mean((ratios >= error["low"]) & (ratios <= error["high"]))
+    assert inside == pytest.approx(0.8, abs=0.01)
+    assert error["median_pct"] == pytest.approx(100 * 0.6745 * 0.2, rel=0.1)
+
+
+def test_fitted_numbers_become_a_file_that_is_read_back(tmp_path):
+    import calc
+    from calc.timing.overheads import overheads_of as overheads_for
+
+    host, kernels, reach = split({name: free.start for name, free in FREE.items()})
+    errors = {"tpot_s": {"n": 3, "median_pct": 1.0, "p90_pct": 2.0, "low": 0.9, "high": 1.2}}
+    profile = {"versions": "any", "kind": "measured", "host": host, "kernels": kernels, "reach": reach,
+               "errors": errors, "note": "three rows"}  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(overheads_text("vllm", [profile], "mine", "", "2026-11-22"))
+    read = overheads_for(calc.Deployment(), calc.load_device("h100-sxm"), str(path))
+    assert read.step_s == FREE["step_s"].start
+    assert read.errors["tpot_s"].high == 1.2
+    with pytest.raises(calc.SpecError, match="is of vllm; allowed is a file of sglang"):
+        overheads_for(calc.Deployment(engine="sglang"), calc.load_device("h100-sxm"), str(path))
