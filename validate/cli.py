@@ -22,10 +22,10 @@ COMMANDS = {
     "defaults": ("fit general efficiencies to all measured kernels together", "validate.defaults"),
     "overheads": ("fit what engines add to their kernels to measured runs", "validate.overheads"),
     "accuracy": ("write docs/accuracy.md from calibrations and measured kernels", "validate.accuracy"),
-    "report": ("describe a calibration in words", None),
-    "compare": ("compare two calibrations", None),
-    "check": ("check this machine before a run", None),
-    "collective": ("run the collectives of a model on several devices", None),
+    "report": ("describe the profile of a machine: errors, acceptance, trust", "validate.report"),
+    "compare": ("times of two profiles or calibrations over the same operations", "validate.compare"),
+    "check": ("check this machine before a run", "validate.check"),
+    "collective": ("time exchanges between the devices of this machine", "validate.collective"),
 }
 
 
