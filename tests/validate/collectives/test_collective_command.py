@@ -82,7 +82,8 @@ def test_two_processes_measure_and_fit(tmp_path, root):
     pytest.importorskip("torch", reason=REASON)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "-m", "validate", "collective", "--backend", "gloo", "--sizes", "13", "--largest", "256kB", "--rounds", "2", "--out", str(tmp_path),
+        "-m", "validate", "collective", "--backend", "gloo", "--sizes", "13", "--largest", "256kB",
+        "--rounds", "2", "--out", str(tmp_path),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
