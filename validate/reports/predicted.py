@@ -57,11 +57,11 @@ def operation(points: Sequence[Point]) -> Op:
     SpecError
         If no probe of this version has that name.
     """
-    from validate.probes import PROBES
-
     first = points[0]
     if first.probe == "collective":
         return collective_op(points)
+    from validate.probes import PROBES
+
     if first.probe not in PROBES:
         raise calc.unknown_name("probe", first.probe, PROBES)
     sizes = {name: np.array([point.sizes[name] for point in points], dtype=float) for name in first.sizes}
@@ -70,7 +70,7 @@ def operation(points: Sequence[Point]) -> Op:
 
 def _of_group(points: Sequence[Point], device: Device, calibration) -> list[Predicted]:
     op = operation(points)
-    timed = timed_op(op, device, calibration)
+    timed = timed_op(op, device, calibration, cold=True)
     shape = (len(points),)
     seconds, outside, least = (
         np.broadcast_to(each, shape) for each in (timed.seconds, timed.outside, roofline_s(op, device))

@@ -71,8 +71,9 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _frame(title: str, axis: _Axis) -> str:
+    box = f'viewBox="0 0 {SIZE} {SIZE}" width="{SIZE}" height="{SIZE}"'
     lines = [
-        f'<svg viewBox="0 0 {SIZE} {SIZE}" width="{SIZE}" height="{SIZE}" role="img" aria-label="{escape(title)}">',
+        f'<svg {box} role="img" aria-label="{escape(title)}">',
         f'<text x="{MARGIN}" y="16" class="title">{escape(title)}</text>',
         f'<text x="{(SIZE + MARGIN) / 2}" y="{SIZE - 6}" class="axis">measured</text>',
         f'<text x="12" y="{SIZE / 2}" class="axis" transform="rotate(-90 12 {SIZE / 2})">predicted</text>',

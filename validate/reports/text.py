@@ -29,9 +29,9 @@ def _heading(record: Mapping) -> str:
     return f"{record['id']}: {record['name']}{written}"
 
 
-LEGEND = """fit: median error on the points that were fitted; left out: on shapes that took no part (p90: one in ten
-is worse). roofline and default: median error of the measured ceilings alone and of what would speak for the
-device without this file. Figures in percent; rules for reading them stand in docs/validator.md."""
+LEGEND = """fit: median error on the points that were fitted; left out: on shapes that took no part (p90:
+one in ten is worse). roofline and default: median error of the device's ceilings alone, and of what would
+speak for it without this file. Figures in percent; docs/validator.md says how to read them."""
 OP_HEADER = [
     "op",
     "format",
@@ -55,7 +55,8 @@ def op_cells(row: Mapping) -> list[str]:
     return [
         row["op"], row["format"], row["form"], str(row["n"] or "-"), percent(row["fit_median_pct"]),
         percent(row["left_out_median_pct"]), percent(row["left_out_p90_pct"]), percent(row["bias_pct"], "+"),
-        percent(row["roofline_median_pct"]), percent(row["default_median_pct"]), trust, range_text(row["range"]),
+        percent(row["roofline_median_pct"]), percent(row["default_median_pct"]), trust,
+        range_text(row["range"]),
     ]  # fmt: skip
 
 
@@ -95,11 +96,15 @@ def ceiling_rows(ceilings: Mapping[str, float]) -> list[tuple[str, str]]:
     for name, value in ceilings.items():
         for ending, (scale, unit) in _UNITS.items():
             if name.endswith(ending):
-                rows.append((name.removesuffix(ending), f"{calc.significant(value / scale)} {unit}"))
+                rows.append((name.removesuffix(ending), f"{_plain(value / scale)} {unit}"))
                 break
         else:
-            rows.append((name, calc.significant(value)))
+            rows.append((name, _plain(value)))
     return rows
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def protocol_rows(record: Mapping) -> list[list[str]]:
@@ -131,6 +136,6 @@ def range_text(ranges: Mapping[str, Sequence[float]]) -> str:
     """
     parts = []
     for name, (low, high) in ranges.items():
-        ends = [calc.significant(low), calc.significant(high)]
+        ends = [f"{end:,.0f}" if end == int(end) else _plain(end) for end in (low, high)]
         parts.append(f"{name} {ends[0]}" if low == high else f"{name} {'-'.join(ends)}")
     return ", ".join(parts)
