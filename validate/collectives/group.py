@@ -33,7 +33,8 @@ class Group:
         self.torch, self.dist = torch, dist
         self.backend = self._chosen(backend)
         self.place = self._device()
-        dist.init_process_group(self.backend)
+        own = {"device_id": self.place} if self.backend == "nccl" else {}
+        dist.init_process_group(self.backend, **own)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
     def _chosen(self, backend: str) -> str:
