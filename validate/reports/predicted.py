@@ -39,12 +39,12 @@ def device_of(profile: Profile) -> Device:
 
 
 def predictions(profile: Profile, points: Sequence[Point]) -> list[Predicted]:
-    """Return the points that a fit may use, beside their predictions."""
+    """Return the points of fitted kinds and formats, beside their predictions."""
     device = device_of(profile)
     calibration = calibration_for(device, profile.path)
     groups: dict[tuple, list[Point]] = {}
     for point in points:
-        if point.usable and point.op in profile.ops:
+        if point.usable and point.format in profile.ops.get(point.op, {}):
             groups.setdefault((point.probe, point.dtype, point.op, point.format), []).append(point)
     return [row for members in groups.values() for row in _of_group(members, device, calibration)]
 

@@ -25,7 +25,7 @@ def as_text(record: Mapping) -> str:
 
 
 def _heading(record: Mapping) -> str:
-    written = f", measured {record['date']}" if record.get("date") else ""
+    written = f" ({record['date']})" if record.get("date") else ""
     return f"{record['id']}: {record['name']}{written}"
 
 

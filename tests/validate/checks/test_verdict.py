@@ -1,10 +1,11 @@
 """What speaks against a run: load, memory, disk, devices in use, threads."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from validate.checks.accelerators import Accelerator, state_from
+from validate.checks.accelerators import Accelerator, accelerators, state_from
 from validate.checks.host import Host, host, memory_of, processor_of
 from validate.checks.verdict import warnings_of
 
@@ -62,6 +63,26 @@ def test_the_host_here_is_read():
     assert here.cores >= 1
     assert here.free_disk_bytes > 0
     assert here.memory_bytes is None or here.memory_bytes >= here.free_memory_bytes > 0
+
+
+def test_a_gpu_is_described_with_its_state(monkeypatch):
+    about = SimpleNamespace(name="NVIDIA H200", multi_processor_count=132, major=9, minor=0)
+    cuda = SimpleNamespace(
+        device_count=lambda: 1,
+        get_device_properties=lambda index: about,
+        mem_get_info=lambda index: (149e9, 150e9),
+    )
+    mps = SimpleNamespace(is_available=lambda: False)
+    torch = SimpleNamespace(cuda=cuda, backends=SimpleNamespace(mps=mps))
+    monkeypatch.setattr("validate.checks.accelerators.shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(
+        "validate.checks.accelerators.subprocess.run",
+        lambda *args, **kwargs: SimpleNamespace(stdout="1980, 1980, 33, 120.5, 0\n"),
+    )
+    gpu, cpu = accelerators(torch, QUIET)
+    assert (gpu.place, gpu.spec, gpu.processors, gpu.capability) == ("cuda:0", "h200-sxm", 132, "9.0")
+    assert gpu.state["power.draw"] == 120.5
+    assert cpu.place == "cpu"
 
 
 def test_results_may_go_to_a_folder_that_is_not_there_yet(tmp_path):

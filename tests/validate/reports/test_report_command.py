@@ -66,6 +66,14 @@ def test_points_are_predicted_by_the_profile_itself(profile, medians):
     assert {row.trust for row in rows} <= {"calibrated", "extrapolated"}
 
 
+def test_points_of_a_format_without_a_fit_are_not_predicted_by_another(profile):
+    from dataclasses import replace
+
+    found = read_profile(profile())
+    points = [replace(point, format="fp32") for point in read_points(found.points_path)]
+    assert predictions(found, points) == []
+
+
 def test_the_page_needs_nothing_else(capsys, profile, tmp_path):
     page = tmp_path / "report.html"
     assert report(capsys, profile(), "--html", str(page))[:2] == (0, f"wrote {page}\n")
