@@ -71,3 +71,12 @@ def test_projections_are_the_matrix_products_of_calc(random, weights, flops, bf1
     assert flops(layer, x, weights, KVCache()) - square == counted
     weight_bytes = ops["attention.qkv_proj"].weight_bytes + ops["attention.o_proj"].weight_bytes
     assert weight_bytes == 2 * sum(weight.numel() for weight in weights)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_a_step_of_decode_reads_the_cache_and_writes_a_token(random, weights, bf16, window):
+    cache, kind = KVCache(window), GroupedQuery(D_MODEL, HEADS, KV_HEADS, D_HEAD, window=window)
+    layer(random(2, TOKENS, D_MODEL), weights, cache)
+    ops = {op.name: op for op in kind.ops((Sequences("decode", 2, 1, TOKENS - 1),), bf16, 1)}
+    written = 2 * 2 * KV_HEADS * D_HEAD
+    assert ops["attention.decode"].cache_bytes == 2 * (cache.keys.numel() + cache.values.numel() + written)

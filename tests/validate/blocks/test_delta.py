@@ -51,8 +51,11 @@ def test_flops_and_bytes_of_a_step_are_those_of_calc(inputs, flops, elements, bf
     assert op.activation_bytes == 2 * elements(q, k, v, recurrent(*inputs)[0])
 
 
-def test_flops_of_a_scan_are_those_of_calc(inputs, flops, bf16):
+def test_flops_and_bytes_of_a_scan_are_those_of_calc(inputs, flops, elements, bf16):
     """torch counts the products; calc adds chunk**2 a token and head for the triangular inverse."""
     op = chunk_scan("", BATCH, TOKENS, SIZES, bf16, replace(GATED_DELTA, chunk=CHUNK))
     inverse = BATCH * HEADS * TOKENS * CHUNK**2
     assert op.flops == flops(chunked, *inputs, CHUNK) + inverse
+    q, k, v, _, _, state = inputs
+    assert op.cache_bytes == 2 * 4 * state.numel()
+    assert op.activation_bytes == 2 * elements(q, k, v, chunked(*inputs, CHUNK)[0])

@@ -33,6 +33,14 @@ def test_parameters_and_flops_are_those_of_calc(random, flops, elements, bf16, g
     assert sum(weight.out_features * weight.in_features for weight in kind.parameters()) == elements(*weights)
 
 
+def test_the_activation_moves_what_calc_counts(random, elements, bf16):
+    """Gate and values are read, their product is written."""
+    x, (gate, up, _) = random(TOKENS, D), matrices(random, 128, 3)
+    ops = {op.name: op for op in Dense(D, 128).ops((Sequences("prefill", 1, TOKENS, 0),), bf16, Split())}
+    moved = elements(x @ gate.T, x @ up.T, (x @ gate.T) * (x @ up.T))
+    assert ops["mlp.activation"].bytes == 2 * moved
+
+
 def test_a_gate_at_its_middle_halves_what_passes(random):
     """silu(x) tends to x / 2 for small x: the layer is then bilinear."""
     x, (gate, up, down) = random(TOKENS, D), matrices(random, 16, 3)

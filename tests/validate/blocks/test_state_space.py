@@ -47,6 +47,10 @@ def test_flops_and_bytes_of_a_step_are_those_of_calc(inputs, flops, elements, bf
     assert op.activation_bytes == 2 * elements(x, b, c, recurrent(*inputs)[0])
 
 
-def test_flops_of_a_scan_are_those_of_calc(inputs, flops, bf16):
-    op = chunk_scan("", BATCH, TOKENS, SIZES, bf16, replace(MAMBA2, chunk=CHUNK))
+def test_flops_and_bytes_of_a_scan_are_those_of_calc(inputs, flops, elements, bf16):
+    """States after each chunk are written and read again in 16 bits."""
+    op, (x, _, b, c, state) = chunk_scan("", BATCH, TOKENS, SIZES, bf16, replace(MAMBA2, chunk=CHUNK)), inputs
     assert op.flops == flops(chunked, *inputs, CHUNK)
+    assert op.cache_bytes == 2 * 4 * state.numel()
+    between = 2 * (TOKENS // CHUNK) * state.numel()
+    assert op.activation_bytes == 2 * (elements(x, b, c, chunked(*inputs, CHUNK)[0]) + between)
