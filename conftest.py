@@ -1,7 +1,8 @@
-"""Modules that need torch or triton are left out of the examples where these are not installed."""
+"""What is collected for its examples: modules that need torch only where it is installed."""
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("torch") else ["validate/blocks/*"]
-if not find_spec("triton"):
-    collect_ignore_glob.append("validate/adapters/triton_kernels.py")
+#: kernels have no examples, and must not be imported before a test says whether they are interpreted
+collect_ignore_glob = ["validate/adapters/triton_kernels.py"]
+if not find_spec("torch"):
+    collect_ignore_glob.append("validate/blocks/*")

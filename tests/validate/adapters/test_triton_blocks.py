@@ -1,6 +1,9 @@
 """Sorting rows into blocks of one expert, which needs torch alone; the kernels, which need triton."""
 
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -59,3 +62,14 @@ def test_experts_agree_with_the_reference_block(tokens):
     got = triton_experts.grouped_experts(x, x @ router.T, up, down, top_k)
     want = moe_layer(x, Experts(router, up[:, :width], up[:, width:], down), top_k)
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed: pip install triton")
+@pytest.mark.skipif(CAN_RUN is None, reason="the kernels ran above")
+def test_without_a_device_the_kernels_agree_in_the_interpreter(root):
+    """Triton must be told before it is imported, so in a process of its own."""
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "agree", "-p", "no:cacheprovider"]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
