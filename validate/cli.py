@@ -17,7 +17,7 @@ COMMANDS = {
     "import": ("result files of benchmark tools as rows for score", "validate.importing"),
     "calibrate": ("fit an engine's overheads to result files", "validate.calibrate"),
     "kernels": ("predictions beside measured kernel latencies", "validate.kernels"),
-    "run": ("run the kernels of a model on this machine", None),
+    "run": ("check and measure the kernels of this machine, fit a calibration", "validate.run"),
     "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),
     "defaults": ("fit general efficiencies to all measured kernels together", "validate.defaults"),
     "overheads": ("fit what engines add to their kernels to measured runs", "validate.overheads"),

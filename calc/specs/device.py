@@ -173,6 +173,11 @@ def _device_from(path: Path, own: bool = False) -> Device:
     check_file("device", data, path)
     if not own and data["id"] != path.stem:
         raise SpecError(f"{path}: id {data['id']!r} must equal the file's name")
+    return device_of(data, path)
+
+
+def device_of(data: Mapping, path: Path | str) -> Device:
+    """Return the device that a checked file describes; ``path`` is for messages."""
     sources = sources_from(data["sources"])
 
     def fact(row, name):
