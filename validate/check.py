@@ -74,10 +74,7 @@ def as_text(record: dict) -> str:
 
 def _host_text(record: dict) -> str:
     at, build = Host(**{k: v for k, v in record["host"].items() if k != "threads"}), record["torch"]
-    memory = "unknown memory"
-    if at.memory_bytes:
-        free, total = calc.format_bytes(at.free_memory_bytes), calc.format_bytes(at.memory_bytes)
-        memory = f"{free} of {total} free"
+    memory = f"{calc.format_bytes(at.free_memory_bytes)} of {calc.format_bytes(at.memory_bytes)} free"
     lines = [f"host   {at.processor}, {at.cores} cores, load {at.load:.2f}, {memory}"]
     lines.append(f"disk   {calc.format_bytes(at.free_disk_bytes)} free")
     if build is None:

@@ -12,7 +12,8 @@ from validate.collectives.exchanges import EXCHANGES, payloads
 from validate.collectives.fits import by_kind, calibration, calibration_text
 from validate.collectives.group import BACKENDS, LAUNCH, Group
 from validate.collectives.measure import Case, checked, measured, point_of
-from validate.names import device_named
+from validate.machine import shipped_device
+from validate.plan import budget_seconds
 from validate.profile import POINTS_SUFFIX, PointsFile, write_whole
 
 #: largest payload where none is asked for [byte]
@@ -28,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smallest", default="256B", help="smallest payload (default 256B)")
     parser.add_argument("--largest", help="largest payload (default 64MB with gloo, 256MB with nccl)")
     parser.add_argument("--rounds", type=int, default=7, help="visits of each payload (default 7)")
-    parser.add_argument("--budget", default="120s", help="time for all of it (default 120s)")
+    parser.add_argument("--budget", default="2m", help="time for all of it (default 2m)")
     parser.add_argument("--device", help="device whose link it is (default: the one that torch names)")
     parser.add_argument("--out", default="profiles", metavar="FOLDER", help="where both files are written")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, time and fit; rank 0 prints and writes."""
-    kinds, budget_s = _kinds(args.ops), calc.parse_seconds(args.budget, "budget")
+    kinds, budget_s = _kinds(args.ops), budget_seconds(args.budget)
     group = Group(args.backend)
     try:
         cases = [checked(case, group) for case in _cases(kinds, args, group)]
@@ -95,7 +96,7 @@ def _device(name: str | None, group: Group):
     if group.place.type != "cuda":
         return None
     try:
-        device = device_named(group.torch.cuda.get_device_name(group.place))
+        device = calc.load_device(shipped_device(group.torch.cuda.get_device_name(group.place)))
         link_bytes_per_s(device, group.world)
     except calc.SpecError:
         return None

@@ -5,8 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import calc
-from validate.names import device_named
+from validate.machine import shipped_device
 
 #: fields asked of nvidia-smi, in this order
 FIELDS = ("clocks.sm", "clocks.max.sm", "temperature.gpu", "power.draw", "utilization.gpu")
@@ -36,7 +35,7 @@ def accelerators(torch, host) -> list[Accelerator]:
     """
     found = [_cuda(torch, index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append(Accelerator("mps", host.processor, spec_of(host.processor)))
+        found.append(Accelerator("mps", host.processor, shipped_device(host.processor)))
     cpu = Accelerator("cpu", host.processor, "", host.memory_bytes, host.free_memory_bytes, host.cores)
     return [*found, cpu]
 
@@ -45,24 +44,9 @@ def _cuda(torch, index: int) -> Accelerator:
     properties = torch.cuda.get_device_properties(index)
     free, total = torch.cuda.mem_get_info(index)
     return Accelerator(
-        f"cuda:{index}", properties.name, spec_of(properties.name), float(total), float(free),
+        f"cuda:{index}", properties.name, shipped_device(properties.name), float(total), float(free),
         properties.multi_processor_count, f"{properties.major}.{properties.minor}", state_of(index),
     )  # fmt: skip
-
-
-def spec_of(name: str) -> str:
-    """Return the id of the shipped device of a name, empty where there is none.
-
-    Examples
-    --------
-    >>> spec_of("NVIDIA H200"), spec_of("Example 9000")
-    ('h200-sxm', '')
-    """
-    try:
-        found = device_named(name).id
-    except calc.SpecError:
-        return ""
-    return found if found in calc.device_ids() else ""
 
 
 def state_of(index: int) -> dict[str, float] | None:

@@ -32,7 +32,7 @@ def _host(host: Host) -> list[str]:
         found.append(f"{now}: above {LOAD_SHARE:g} of them; wait, or stop what else runs")
     if host.free_disk_bytes < LEAST_DISK_BYTES:
         found.append(f"{calc.format_bytes(host.free_disk_bytes)} of disk are free; 1 GB is wanted")
-    if host.memory_bytes and host.free_memory_bytes < LEAST_MEMORY_SHARE * host.memory_bytes:
+    if host.free_memory_bytes < LEAST_MEMORY_SHARE * host.memory_bytes:
         free, total = (calc.format_bytes(each) for each in (host.free_memory_bytes, host.memory_bytes))
         found.append(f"{free} of {total} of memory are free; a fifth is wanted")
     if host.governor == "powersave":

@@ -13,7 +13,9 @@ from calc.timing.roofline import roofline_time_s
 from calc.timing.step_time import timed_op, work_of
 from calc.work.op import Op
 from validate.collectives.fits import collective_op
+from validate.probes import PROBES
 from validate.profile import Point, Profile
+from validate.profile_fit import op_of
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,12 @@ def operation(points: Sequence[Point]) -> Op:
     SpecError
         If no probe of this version has that name.
     """
-    first = points[0]
-    if first.probe == "collective":
+    name = points[0].probe
+    if name == "collective":
         return collective_op(points)
-    from validate.probes import PROBES
-
-    if first.probe not in PROBES:
-        raise calc.unknown_name("probe", first.probe, PROBES)
-    sizes = {name: np.array([point.sizes[name] for point in points], dtype=float) for name in first.sizes}
-    return PROBES[first.probe].op(sizes, first.dtype)
+    if name not in PROBES:
+        raise calc.unknown_name("probe", name, PROBES)
+    return op_of(list(points))
 
 
 def _of_group(points: Sequence[Point], device: Device, calibration) -> list[Predicted]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from validate.checks.accelerators import Accelerator, accelerators, state_from
-from validate.checks.host import Host, host, memory_of, processor_of
+from validate.checks.host import Host, host
 from validate.checks.verdict import warnings_of
 
 QUIET = Host("Example 9000", 16, 0.5, 64e9, 60e9, 500e9, "performance")
@@ -62,7 +62,8 @@ def test_the_host_here_is_read():
     here = host()
     assert here.cores >= 1
     assert here.free_disk_bytes > 0
-    assert here.memory_bytes is None or here.memory_bytes >= here.free_memory_bytes > 0
+    assert here.memory_bytes > 0
+    assert here.free_memory_bytes > 0
 
 
 def test_a_gpu_is_described_with_its_state(monkeypatch):
@@ -89,8 +90,5 @@ def test_results_may_go_to_a_folder_that_is_not_there_yet(tmp_path):
     assert host(str(tmp_path / "a" / "b")).free_disk_bytes > 0
 
 
-def test_files_that_say_nothing_give_nothing():
-    assert memory_of("") == {}
-    assert memory_of("garbage\nMemTotal: many kB x\n") == {}
-    assert processor_of("no colon") == ""
+def test_a_driver_that_says_nothing_gives_no_state():
     assert state_from("") is None

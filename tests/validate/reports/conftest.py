@@ -20,6 +20,7 @@ from validate.profile import (
     Skipped,
     write_profile,
 )
+from validate.profile_fit import op_of
 
 DEVICE = "h200-sxm"
 OPS = {"allreduce": "bf16", "alltoall": "bf16", "gemm": "bf16"}
@@ -60,6 +61,15 @@ def points():
         ]  # fmt: skip
         seconds = timed_op(collective_op(bare), calc.load_device(DEVICE), calibration).seconds
         found += [replace(p, seconds_min=1.1 * float(s)) for p, s in zip(bare, seconds, strict=True)]
+    bare = [
+        Point(
+            case=f"gemm bf16 m={m}", probe="gemm", op="gemm", format="bf16", kernel="linear", dtype="bf16",
+            sizes={"m": m, "n": 4096, "k": 4096}, n=5, when="now",
+        )
+        for m in (1, 16, 256, 4096)
+    ]  # fmt: skip
+    seconds = timed_op(op_of(bare), calc.load_device(DEVICE), calibration, cold=True).seconds
+    found += [replace(p, seconds_min=1.1 * float(s)) for p, s in zip(bare, seconds, strict=True)]
     wrong = replace(found[0], case="wrong one", flag="wrong", seconds_min=0.0)
     return [*found, wrong, replace(wrong, case="too late", flag="no-time")]
 

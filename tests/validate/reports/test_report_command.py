@@ -3,10 +3,13 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
+import calc
 from validate.cli import main
+from validate.own_device import own_device
 from validate.profile import read_points, read_profile
 from validate.reports.predicted import predictions
 from validate.reports.record import remark
@@ -29,7 +32,7 @@ def test_the_table_names_machine_errors_acceptance_and_what_was_skipped(capsys, 
     assert code == 0
     for words in (
         "NVIDIA H200 (cuda, 132 processors)", "4,300 GB/s", "790 TFLOP/s", "steady (drift +1.2 %",
-        "16 timed, 1 wrong, 1 no-time", "allreduce", "collective/1", "12.5", "dense", "No viable backend",
+        "20 timed, 1 wrong, 1 no-time", "allreduce", "collective/1", "12.5", "dense", "No viable backend",
         "torch 2.11.0", "calibrated",
     ):  # fmt: skip
         assert words in out
@@ -41,7 +44,7 @@ def test_json_has_the_errors_of_the_file(capsys, profile):
     row = next(each for each in record["ops"] if each["op"] == "gemm")
     assert row["left_out_median_pct"] == kept["error"]["cv_median_pct"]
     assert (row["roofline_median_pct"], row["default_median_pct"]) == (61.0, 12.5)
-    assert record["points"] == {"timed": 16, "wrong": 1, "no-time": 1}
+    assert record["points"] == {"timed": 20, "wrong": 1, "no-time": 1}
     assert record["schema_version"] == 1
 
 
@@ -60,15 +63,13 @@ def test_points_are_predicted_by_the_profile_itself(profile, medians):
     """The points were made a tenth slower than predicted: errors of -1/11."""
     found = read_profile(profile())
     rows = predictions(found, read_points(found.points_path))
-    assert len(rows) == 16
+    assert len(rows) == 20
     assert medians(rows) == pytest.approx(100 / 11, rel=1e-3)
     assert all(row.low < row.seconds < row.high and row.roofline < row.seconds for row in rows)
     assert {row.trust for row in rows} <= {"calibrated", "extrapolated"}
 
 
 def test_points_of_a_format_without_a_fit_are_not_predicted_by_another(profile):
-    from dataclasses import replace
-
     found = read_profile(profile())
     points = [replace(point, format="fp32") for point in read_points(found.points_path)]
     assert predictions(found, points) == []
@@ -79,8 +80,8 @@ def test_the_page_needs_nothing_else(capsys, profile, tmp_path):
     assert report(capsys, profile(), "--html", str(page))[:2] == (0, f"wrote {page}\n")
     text = page.read_text()
     assert not re.search(r"<(script|link|img|iframe)|https?://|url\(|@import", text)
-    assert text.count("<svg") == 3  # two kinds of exchange, and the decoder's steps
-    assert text.count("<circle") == 18
+    assert text.count("<svg") == 4  # products, two kinds of exchange, and the decoder's steps
+    assert text.count("<circle") == 22
     assert "No viable backend &lt;cudnn&gt;" in text
 
 
@@ -97,8 +98,6 @@ def test_plots_are_well_formed_and_label_their_points(capsys, profile, tmp_path)
 
 
 def test_an_unsteady_run_says_so_everywhere(capsys, profile, tmp_path):
-    from dataclasses import replace
-
     known = read_profile(profile()).protocol
     path, page = profile("shaky", protocol=replace(known, steady=False)), tmp_path / "page.html"
     assert "NOT STEADY" in report(capsys, path)[1]
@@ -155,9 +154,26 @@ def test_two_profiles_of_one_machine_compare_by_fingerprint(capsys, profile):
 
 
 def test_profiles_of_different_machines_say_how(capsys, profile):
-    from dataclasses import replace
-
     a = profile("first")
     other = replace(read_profile(a).machine, threads=4)
     assert main(["compare", a, profile("second", machine=other)]) == 0
     assert "machines: different (threads 8 then, 4 now)" in capsys.readouterr().out
+
+
+def test_a_machine_that_nobody_ships_is_predicted_as_its_own_device(profile):
+    """Its ceilings are measured: a product at 0.8 of the peak takes 1.25 times the roofline."""
+    known = read_profile(profile())
+    ceilings = {"copy_bytes_per_s": 1e12, "gemm_bf16_flops_per_s": 1e14}
+    own = own_device("my-machine", known.machine, ceilings, "2026-11-22")
+    path = profile("mine", device="my-machine", own_device=own)
+    points = [p for p in read_points(read_profile(path).points_path) if p.case == "gemm bf16 m=4096"]
+    (row,) = predictions(read_profile(path), [replace(points[0], seconds_min=2 * 4096**3 / 0.8e14)])
+    assert row.point.seconds_min / row.roofline == pytest.approx(1.25)
+    assert row.seconds > row.roofline
+
+
+def test_a_probe_of_another_version_is_named(profile):
+    found = read_profile(profile())
+    points = [replace(p, probe="gemmm") for p in read_points(found.points_path) if p.probe == "gemm"]
+    with pytest.raises(calc.SpecError, match="did you mean 'gemm'"):
+        predictions(found, points)
