@@ -61,7 +61,6 @@ class Store:
         else:
             self._move_aside(folder, run_id)
         self._file = PointsFile(self.points_path)
-        self._journal = open(self.journal_path, "a", encoding="utf-8")
 
     def _move_aside(self, folder: Path, run_id: str) -> None:
         if self.points_path.exists():
@@ -108,8 +107,8 @@ class Store:
         return len(self.record(case.key).seconds)
 
     def _write(self, row: dict) -> None:
-        self._journal.write(json.dumps(row) + "\n")
-        self._journal.flush()
+        with open(self.journal_path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
 
     def checked(self, case: Case, kernel: str, error: float, limit: float) -> None:
         """Keep the result of a check."""
@@ -156,7 +155,6 @@ class Store:
         )  # fmt: skip
 
     def close(self, done: bool, cases: Iterable[Case] = ()) -> None:
-        """Close the files; the journal goes when every case is done."""
-        self._journal.close()
+        """End the run; the journal goes when every case is done."""
         if done and all(self.is_done(case) for case in cases):
             self.journal_path.unlink(missing_ok=True)
