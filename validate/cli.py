@@ -17,15 +17,15 @@ COMMANDS = {
     "import": ("result files of benchmark tools as rows for score", "validate.importing"),
     "calibrate": ("fit an engine's overheads to result files", "validate.calibrate"),
     "kernels": ("predictions beside measured kernel latencies", "validate.kernels"),
-    "run": ("run the kernels of a model on this machine", None),
+    "run": ("check and measure the kernels of this machine, fit a calibration", "validate.run"),
     "fit": ("fit calibrations of devices to measured kernels", "validate.fit"),
     "defaults": ("fit general efficiencies to all measured kernels together", "validate.defaults"),
     "overheads": ("fit what engines add to their kernels to measured runs", "validate.overheads"),
     "accuracy": ("write docs/accuracy.md from calibrations and measured kernels", "validate.accuracy"),
-    "report": ("describe a calibration in words", None),
-    "compare": ("compare two calibrations", None),
-    "check": ("check this machine before a run", None),
-    "collective": ("run the collectives of a model on several devices", None),
+    "report": ("describe the profile of a machine: errors, acceptance, trust", "validate.report"),
+    "compare": ("times of two profiles or calibrations over the same operations", "validate.compare"),
+    "check": ("check this machine before a run", "validate.check"),
+    "collective": ("time exchanges between the devices of this machine", "validate.collective"),
 }
 
 

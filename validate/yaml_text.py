@@ -29,3 +29,36 @@ def number(value) -> str:
         mantissa, exponent = text.split("e")
         return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+03d}"
     return text
+
+
+def document(data: dict) -> str:
+    """Return a mapping as YAML: numbers of six digits, short leaves on one line, no anchors.
+
+    Examples
+    --------
+    >>> print(document({"id": "a", "low": 1e-6 / 3, "range": {"m": [1.0, 64.0]}}), end="")
+    id: a
+    low: 3.33333e-07
+    range:
+      m: [1.0, 64.0]
+    """
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        """Safe dumper that writes a value out wherever it occurs."""
+
+        def ignore_aliases(self, data):
+            return True
+
+    return yaml.dump(_short(data), Dumper=Plain, sort_keys=False, default_flow_style=None, width=110)
+
+
+def _short(value):
+    """Return plain data with floats of six significant digits."""
+    if isinstance(value, dict):
+        return {str(key): _short(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(each) for each in value]
+    if isinstance(value, bool | str | int) or value is None:
+        return value
+    return float(f"{float(value):.6g}")

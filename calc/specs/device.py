@@ -117,7 +117,8 @@ def load_device(name: str | Device) -> Device:
     Parameters
     ----------
     name : str
-        ``"h100-sxm"``, an alias, or a path ending in ``.yaml``.
+        ``"h100-sxm"``, an alias, or a path ending in ``.yaml``: of a device or of a profile that
+        holds one.
 
     Raises
     ------
@@ -167,9 +168,16 @@ def _device_from(path: Path, own: bool = False) -> Device:
     from calc.specs.schema import check_file
 
     data = read_yaml(path)
+    if own and data.get("own_device"):  # a profile, as python -m validate run writes it
+        data = data["own_device"]
     check_file("device", data, path)
     if not own and data["id"] != path.stem:
         raise SpecError(f"{path}: id {data['id']!r} must equal the file's name")
+    return device_of(data, path)
+
+
+def device_of(data: Mapping, path: Path | str) -> Device:
+    """Return the device that a checked file describes; ``path`` is for messages."""
     sources = sources_from(data["sources"])
 
     def fact(row, name):

@@ -265,6 +265,13 @@ class OpError(_Strict):
     high: float = Field(ge=1, description="10 % lie above predicted times this")
 
 
+class BeforeRow(_Strict):
+    """Errors on the same points without this file: medians of the absolute error, and how often known."""
+
+    roofline_median_pct: float = Field(description="by the measured ceilings alone")
+    default_median_pct: float | None = Field(None, description="by what speaks for the device otherwise")
+
+
 class OpRows(_Strict):
     """Parameters of one form for one kind of op in one format."""
 
@@ -274,6 +281,7 @@ class OpRows(_Strict):
     kernel: str = ""
     note: str = ""
     error: OpError | None = None
+    before: BeforeRow | None = None
     range: dict[str, list[float]] = Field({}, description="smallest and largest size that was fitted")
 
 
@@ -288,6 +296,61 @@ class Adjustment(_Strict):
     kind: Literal["measured", "assumed"]
     source: str | list[str] = ""
     note: str
+
+
+class MachineRows(_Strict):
+    """Fingerprint of the machine that a profile was measured on."""
+
+    kind: Literal["cpu", "cuda", "rocm", "mps"]
+    name: str
+    processors: int = Field(ge=1)
+    memory_bytes: float = Field(gt=0)
+    cache_bytes: float = Field(ge=0, description="last-level cache that it reports, 0 where unknown")
+    threads: int = Field(ge=1, description="host threads that the kernels ran on")
+    host: str = Field("", description="name of the host's processor")
+    driver: str = ""
+
+
+class ProtocolRows(_Strict):
+    """How a profile was measured, and how steady the machine was."""
+
+    statistic: str
+    budget_s: float = Field(gt=0)
+    wall_s: float = Field(ge=0)
+    rounds: int = Field(ge=0)
+    clock: str
+    steady: bool
+    drift_pct: float
+    stalls: int = Field(ge=0, description="visits thrown away and repeated")
+    load_before: float
+    load_after: float
+    stopped: str = Field("", description="why it ended early; empty where it did not")
+    note: str = ""
+
+
+class AcceptanceRow(_Strict):
+    """One step of a small decoder that took no part in the fit, measured and predicted. [s]"""
+
+    decoder: str
+    phase: Literal["prefill", "decode"]
+    batch: int = Field(ge=1)
+    tokens: int = Field(ge=1, description="new tokens of each sequence")
+    past: int = Field(ge=0, description="cached tokens of each sequence")
+    measured_s: float = Field(gt=0)
+    predicted_s: float = Field(gt=0)
+    low_s: float = Field(gt=0, description="lower end of the 80 % interval")
+    high_s: float = Field(gt=0, description="upper end of the 80 % interval")
+    roofline_s: float = Field(gt=0, description="by the measured ceilings alone")
+    median_s: float = Field(0.0, ge=0, description="median of the visits; measured_s is their minimum")
+    trust: Literal["calibrated", "family", "datasheet", "extrapolated"]
+
+
+class SkippedRow(_Strict):
+    """A probe or case that was not measured, or whose kernel was wrong, and why."""
+
+    probe: str
+    reason: str
+    case: str = ""
 
 
 class CalibrationFile(_Strict):
@@ -308,6 +371,18 @@ class CalibrationFile(_Strict):
     note: str = ""
     sources: dict[str, SourceRow]
     ops: dict[str, dict[str, OpRows]] = Field({}, description="op kind -> format -> parameters")
+    # what python -m validate run adds
+    profile: Literal[1] | None = Field(None, description="version of the fields below")
+    machine: MachineRows | None = None
+    versions: dict[str, str] = {}
+    protocol: ProtocolRows | None = None
+    ceilings: dict[str, float] = Field(
+        {}, description="measured, e.g. copy_bytes_per_s, gemm_bf16_flops_per_s"
+    )
+    acceptance: list[AcceptanceRow] = []
+    skipped: list[SkippedRow] = []
+    points: str = Field("", description="file of the measured points, beside this one")
+    own_device: DeviceFile | None = Field(None, description="the machine as a device, where none is shipped")
 
 
 FILES = {

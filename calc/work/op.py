@@ -130,12 +130,16 @@ def gemm(name: str, role: str, m, n, k, precision: Precision, copies=1) -> Op:
 
 
 def elementwise(name: str, elements_read, elements_written, precision: Precision, flops=0.0) -> Op:
-    """Return the Op of a pass over activations (norm, rope, activation, residual)."""
+    """Return the Op of a pass over activations (norm, rope, activation, residual).
+
+    Its format is the pass itself, the last part of the name: a calibration may tell passes apart.
+    """
     width = precision.activation_bytes
     return Op(
         name=name,
         kind="elementwise",
         dtype=precision.activation,
+        format=name.rpartition(".")[2],
         flops=flops,
         activation_bytes=width * (elements_read + elements_written),
     )

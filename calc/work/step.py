@@ -54,7 +54,7 @@ def step_ops(
     token of each sequence only. Ignored: gathering logits over ranks, position lookups.
     """
     how = _How(precision, split, expert_skew)
-    ops = [_embedding(model, groups, how)]
+    ops = [embedding(step_tokens(groups), model.d_model, precision, split.tp)]
     if model.encoder_tokens is not None:
         encoded = tuple(_encoder_group(model, group) for group in groups if group.phase == "prefill")
         ops += _layers(model, model.distinct_encoder_layers, encoded, how) if encoded else []
@@ -104,9 +104,9 @@ def _layers(model: Model, layers, groups, how: _How) -> list[Op]:
     return ops
 
 
-def _embedding(model: Model, groups, how: _How) -> Op:
-    precision, tp = how.precision, how.split.tp
-    elements = step_tokens(groups) * model.d_model
+def embedding(tokens, d_model, precision: Precision, tp=1) -> Op:
+    """Return the Op of reading the rows of so many tokens from the embedding table."""
+    elements = tokens * d_model
     return Op(
         name="embedding",
         kind="embedding",
@@ -116,14 +116,29 @@ def _embedding(model: Model, groups, how: _How) -> Op:
     )
 
 
+def norm_and_residual(elements, precision: Precision) -> Op:
+    """Return the Op of adding an update to the residual stream and normalising it: both read, both written."""
+    return elementwise("norm_and_residual", 2 * elements, 2 * elements, precision)
+
+
+def final_norm(elements, precision: Precision) -> Op:
+    """Return the Op of the norm before the lm_head."""
+    return elementwise("final_norm", elements, elements, precision)
+
+
+def sampler(rows, vocab_size, precision: Precision) -> Op:
+    """Return the Op of choosing a token from each row of logits, which are kept in fp32."""
+    logits = 2 * rows * vocab_size  # in 16-bit widths
+    return elementwise("sampler", 3 * logits, 2 * logits, precision)
+
+
 def _layer_ops(model: Model, layer: Layer, groups, how: _How) -> list[Op]:
     precision, split, skew = how
     elements = step_tokens(groups) * model.d_model
     ops = []
     if layer.norms:
         passes = len(layer.norms) if not layer.parallel else 1
-        norm = elementwise("norm_and_residual", 2 * elements, 2 * elements, precision)
-        ops.append(norm.times(min(passes, 2)))
+        ops.append(norm_and_residual(elements, precision).times(min(passes, 2)))
     reductions = 0
     if layer.attention:
         part = attention(layer.attention).ops(groups, precision, split.tp)
@@ -141,9 +156,8 @@ def _head(model: Model, groups, how: _How) -> list[Op]:
     precision, tp = how.precision, how.split.tp
     rows = sum(group.logit_rows for group in groups)
     role = "embedding" if model.tied_embeddings else "lm_head"
-    logits = 2 * rows * model.vocab_size  # kept in fp32: two 16-bit widths
     return [
-        elementwise("final_norm", rows * model.d_model, rows * model.d_model, precision),
+        final_norm(rows * model.d_model, precision),
         gemm("lm_head", role, rows, model.vocab_size / tp, model.d_model, precision),
-        elementwise("sampler", 3 * logits, 2 * logits, precision),
+        sampler(rows, model.vocab_size, precision),
     ]

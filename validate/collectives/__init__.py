@@ -1,0 +1,1 @@
+"""Collectives between the devices of this machine: right first, then timed, then fitted."""

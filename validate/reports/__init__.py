@@ -1,0 +1,1 @@
+"""What a profile says, for people: records, tables, and a page with plots."""
