@@ -358,16 +358,3 @@ def tiers(device: Device, world, stride=1) -> dict[str, object]:
     near = minimum(world, maximum(1, device.link.domain / stride))
     dimensions = torus_dimensions(device) if device.link.topology == "torus" else 1
     return {"near": near, "hops": ring_hops(near, dimensions), "far": world / near}
-
-
-def expert_ranks(top_k, world):
-    r"""Expected devices that one token visits, its experts spread evenly over ``world``.
-
-    .. math::  w \, (1 - (1 - 1/w)^k)
-
-    Examples
-    --------
-    >>> print(f"{expert_ranks(8, 8):.2f} of 8")
-    5.25 of 8
-    """
-    return world * (1 - (1 - 1 / world) ** top_k)
