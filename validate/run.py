@@ -41,12 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: python -m validate run --budget 5m --model llama-3.1-8b"
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 or mps (default auto)")
     parser.add_argument("--budget", default="standard", help="quick, standard, full or a time such as 5m")
-    parser.add_argument("--model", action="append", default=[], help="add this model's shapes (may be repeated)")
+    parser.add_argument(
+        "--model", action="append", default=[], help="add this model's shapes (may be repeated)"
+    )
     parser.add_argument("--ops", help="probes to measure, separated by commas (default all)")
     parser.add_argument("--dtype", help="dtypes to measure, separated by commas (default all)")
     parser.add_argument("--threads", type=int, help="host threads (default one fewer than cores)")
-    parser.add_argument("--out", default="calibrations/devices", metavar="FOLDER", help="where files are written")
-    parser.add_argument("--resume", action="store_true", help="go on with an earlier run; repeats no finished case")
+    parser.add_argument(
+        "--out", default="calibrations/devices", metavar="FOLDER", help="where files are written"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an earlier run; repeats no finished case"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the cases and stop")
 
 
@@ -142,7 +148,9 @@ def _warn_of_other_machine(path: Path, found: _Machine, progress) -> None:
 
 def _opening(found: _Machine, cases, budget_s: float, load: float) -> str:
     busy = load > BUSY * max(found.print.threads, 1)
-    hint = f"; load {load:.1f}: others are busy here, times are less certain" if busy else f"; load {load:.1f}"
+    hint = (
+        f"; load {load:.1f}: others are busy here, times are less certain" if busy else f"; load {load:.1f}"
+    )
     return f"{found.print.name}: {len(cases)} cases in {budget_s:.0f} s, {found.print.threads} threads{hint}"
 
 
@@ -250,7 +258,9 @@ def _skipped(points, few):
 
 
 def _show(profile: Profile, path: Path) -> None:
-    print("median error of times: after (shapes left out of the fit), before (calc without this profile), roofline")
+    print(
+        "median error of times: after (shapes left out of the fit), before (calc without this profile), roofline"
+    )
     print(errors_table(profile))
     if profile.acceptance:
         print("\nsmall decoders, never in the fit: predicted against measured")
@@ -258,7 +268,9 @@ def _show(profile: Profile, path: Path) -> None:
     print()
     for line in summary(profile):
         print(line)
-    print(f"profile: {path}\npoints:  {profile.points_path if profile.path else path.parent / profile.points}")
+    print(
+        f"profile: {path}\npoints:  {profile.points_path if profile.path else path.parent / profile.points}"
+    )
     device = f" --device {path}" if profile.own_device else f" --device {profile.device}"
     print(f"use it:  python -m calc estimate --model llama-3.1-8b{device} --calibration {path}")
 

@@ -40,7 +40,7 @@ def _computed(t: Trace, e: Estimate, row: TimedOp):
 def _by_form(t: Trace, e: Estimate, row: TimedOp, work) -> tuple:
     """Symbols of the time of a call by the calibration's form alone, and of the fixed cost in it."""
     op, fit = row.op, row.fit
-    parts, note = call_parts(op, fit, e.device, cold=True), _origin(fit)
+    parts, note = call_parts(fit, *work_of(op, e.device), cold=True), _origin(fit)
     fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", parts.fixed_s, "s", note)
     words = f"a call by form {fit.form.name}"
     if fit.form.name != "roofline/1":

@@ -33,6 +33,10 @@ def maximum(*values):
     >>> maximum(1, 2.5), maximum(3, [1, 4]).tolist()
     (2.5, [3, 4])
     """
+    if len(values) == 2:  # nearly every call, of plain numbers: the quick way
+        first, second = values
+        if type(first) in _PLAIN and type(second) in _PLAIN:
+            return second if second > first else first
     return _extreme(values, max, np.maximum, "Max")
 
 
@@ -44,6 +48,10 @@ def minimum(*values):
     >>> minimum(1, 2.5), minimum(3, [1, 4]).tolist()
     (1, [1, 3])
     """
+    if len(values) == 2:
+        first, second = values
+        if type(first) in _PLAIN and type(second) in _PLAIN:
+            return second if second < first else first
     return _extreme(values, min, np.minimum, "Min")
 
 

@@ -80,7 +80,8 @@ class OpFit:
         for name, (low, high) in self.range.items():
             if name in shape:
                 size = shape[name]
-                outside = outside | (np.asarray(size) > slack * high) | (np.asarray(size) < low / slack)
+                size = size if isinstance(size, int | float) else np.asarray(size)
+                outside = outside | (size > slack * high) | (size < low / slack)
         return outside
 
 

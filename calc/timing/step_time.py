@@ -3,6 +3,7 @@
 The only place where a calibration meets the work.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -267,7 +268,9 @@ def timed_op(
         return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
     fit = calibration.fit(op.kind, op.format)
     work, ceilings = work_of(op, device)
-    parts = Parts(*(factor * part for part in call_parts(op, fit, device, cold=cold)))
+    parts = call_parts(fit, work, ceilings, cold=cold)
+    if factor != 1.0:
+        parts = Parts(*(factor * part for part in parts))
     outside = fit.is_outside(work)
     moved = work["bytes"]
     from_cache = CACHE_SPEED if fit.form.resident and not cold else 1.0
@@ -288,10 +291,13 @@ def timed_op(
     )
 
 
-def call_parts(op: Op, fit: OpFit, device: Device, *, cold: bool) -> Parts:
-    """Return the parts of one call by the form of a fit, with no engine around it. [s]"""
+def call_parts(fit: OpFit, work: Mapping, ceilings: Ceilings, *, cold: bool) -> Parts:
+    """Return the parts of one call by the form of a fit, with no engine around it. [s]
+
+    ``work`` and ``ceilings`` are those of ``work_of``.
+    """
     parameters = fit.form.cold(fit.parameters) if cold else fit.parameters
-    return fit.form.parts(*work_of(op, device), parameters)
+    return fit.form.parts(work, ceilings, parameters)
 
 
 def call_s(table_s, fixed_s, least_s, reach):

@@ -53,7 +53,11 @@ class Gemm(Probe):
             return "this torch has no _scaled_mm"
         if case.dtype == "int8" and not hasattr(torch, "_int_mm"):
             return "this torch has no _int_mm"
-        if case.dtype == "fp8" and bench.kind == "cuda" and torch.cuda.get_device_capability(bench.device) < (8, 9):
+        if (
+            case.dtype == "fp8"
+            and bench.kind == "cuda"
+            and torch.cuda.get_device_capability(bench.device) < (8, 9)
+        ):
             return "this device has no fp8 units"
         return ""
 
@@ -86,7 +90,9 @@ def _fp8(x, weight):
     import torch
 
     scale = torch.ones((), device=x.device)
-    return torch._scaled_mm(x.to(weight.dtype), weight.T, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16)
+    return torch._scaled_mm(
+        x.to(weight.dtype), weight.T, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16
+    )
 
 
 def _int8(x, weight):

@@ -50,8 +50,13 @@ class Experts(Probe):
         x = bench.random(case.sizes["tokens"], d_model, dtype=case.dtype)
         logits = [self._logits(case, bench) for _ in range(ROUTINGS)]
         stacks = bench.cold(experts, 3 * width, d_model, dtype=case.dtype)
-        ups = [each.view(-1)[: experts * 2 * width * d_model].view(experts, 2 * width, d_model) for each in stacks]
-        downs = [each.view(-1)[experts * 2 * width * d_model :].view(experts, d_model, width) for each in stacks]
+        ups = [
+            each.view(-1)[: experts * 2 * width * d_model].view(experts, 2 * width, d_model)
+            for each in stacks
+        ]
+        downs = [
+            each.view(-1)[experts * 2 * width * d_model :].view(experts, d_model, width) for each in stacks
+        ]
         call, kernel = kernels.experts_kernel(bench)
         return Built(call, rotated(x, logits, ups, downs, top_k), kernel)
 

@@ -26,7 +26,11 @@ class Sampler(RowsProbe):
         """Return the pass over warm logits."""
         from validate.probes.kernels import sample
 
-        return Built(sample, [(bench.random(case.sizes["rows"], case.sizes["width"], dtype=case.dtype),)], "softmax-argmax")
+        return Built(
+            sample,
+            [(bench.random(case.sizes["rows"], case.sizes["width"], dtype=case.dtype),)],
+            "softmax-argmax",
+        )
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return the largest logits in float64: ties may choose another token, not a smaller logit."""

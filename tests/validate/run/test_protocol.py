@@ -48,7 +48,8 @@ def test_a_wrong_kernel_is_reported_and_not_timed(fake, tmp_path, error):
 
 
 @pytest.mark.parametrize(
-    ("when", "flag"), [("check", "out-of-memory"), ("visit", "hung"), ("visit", "died"), ("check", "unavailable")]
+    ("when", "flag"),
+    [("check", "out-of-memory"), ("visit", "hung"), ("visit", "died"), ("check", "unavailable")],
 )
 def test_a_bad_end_costs_its_own_case_only(fake, tmp_path, when, flag):
     backend = fake(bad={"m=8 ": (when, flag, "in one line")})

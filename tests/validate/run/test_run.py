@@ -14,7 +14,9 @@ from validate.run_report import Progress
 def arguments(folder, *more):
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
-    return parser.parse_args(["--out", str(folder), "--ops", "read,copy,gemm,decode,norm", "--dtype", "bf16,fp32", *more])
+    return parser.parse_args(
+        ["--out", str(folder), "--ops", "read,copy,gemm,decode,norm", "--dtype", "bf16,fp32", *more]
+    )
 
 
 class Quiet(Progress):
