@@ -238,12 +238,14 @@ def step_time(
 
 def n_exchanges(rows):
     """Exchanges between several devices among the rows of a step. [count]"""
-    return sum(row.op.count * np.not_equal(row.seconds, 0) for row in rows if is_exchange(row))
+    return sum(row.op.count * (row.seconds != 0) for row in rows if is_exchange(row))
 
 
 def is_exchange(row: TimedOp) -> bool:
     """Whether a row is an exchange between several devices."""
-    return row.op is not None and row.op.is_collective and bool(np.any(row.seconds))
+    if row.op is None or not row.op.is_collective:
+        return False
+    return bool(np.any(row.seconds))
 
 
 def timed_op(
