@@ -289,12 +289,17 @@ def ways_to_fit(
 
 def _check_timed(deployment: Deployment, workload: Workload) -> None:
     """Raise SpecError for what only memory is answered for."""
-    for name, plain in (("sequences_per_request", 1), ("shared_prefix_tokens", 0)):
-        value = getattr(workload, name)
-        if np.any(np.asarray(value) != plain):
-            raise SpecError(
-                f"{name}: {value}: times are not answered yet, allowed is {plain}; memory is (calc.memory)"
-            )
+    sequences = workload.sequences_per_request
+    if np.any(np.asarray(sequences) != 1):
+        name = "sequences_per_request"
+        raise SpecError(
+            f"{name}: {sequences}: times are not answered yet, allowed is 1; memory is (calc.memory)"
+        )
+    if workload.mode == "open_loop" and np.any(np.asarray(workload.shared_prefix_tokens) != 0):
+        shared = workload.shared_prefix_tokens
+        raise SpecError(
+            f"shared_prefix_tokens: {shared}: allowed is 0 in an open loop; closed loops are timed"
+        )
     if deployment.speculation is not None and workload.mode == "open_loop":
         kind = deployment.speculation.kind
         raise SpecError(f"speculation: {kind!r}: allowed is None in an open loop; closed loops are timed")

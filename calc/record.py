@@ -102,6 +102,7 @@ def _scenario(e: "Estimate") -> dict:
         "output_tokens": load.output_tokens,
         "expert_skew": load.expert_skew,
         "equal_lengths": load.equal_lengths,
+        "shared_prefix_tokens": load.shared_prefix_tokens,
         "speculation": asdict(deployment.speculation) if deployment.speculation else None,
         "calibration": e.calibration.id,
         "overheads": overheads_record(e.overheads),

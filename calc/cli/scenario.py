@@ -29,6 +29,9 @@ def add_scenario(parser) -> None:
                           help="how lengths spread around their means, with --rate")  # fmt: skip
     scenario.add_argument("--prompt", default="1k", metavar="TOKENS", help="prompt tokens, e.g. 1k (default)")
     scenario.add_argument("--output", default="256", metavar="TOKENS", help="output tokens (default 256)")
+    scenario.add_argument(
+        "--shared-prefix", default="0", metavar="TOKENS", help="prompt tokens that all requests share, cached"
+    )
     scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
                           help="continuous batching (default), one batch, or all memory holds")  # fmt: skip
     scenario.add_argument("--engine", default="vllm", help="serving engine (default vllm)")
@@ -119,6 +122,7 @@ def scenario_of(args) -> dict:
         output_lengths=args.lengths,
         expert_skew=number("--expert-skew", args.expert_skew),
         equal_lengths=args.equal_lengths,
+        shared_prefix_tokens=calc.parse_tokens(args.shared_prefix, "--shared-prefix"),
         **_sharing(args),
     )
     return {
@@ -151,9 +155,6 @@ def add_memory_options(parser) -> None:
     more.add_argument(
         "--max-context", default=None, metavar="TOKENS", help="length the engine is started for"
     )
-    more.add_argument(
-        "--shared-prefix", default="0", metavar="TOKENS", help="prompt tokens all requests share"
-    )
     more.add_argument("--sequences-per-request", default="1", metavar="N", help="beams, or n of best-of-n")
     more.add_argument("--lora-slots", default="0", metavar="N", help="LoRA adapters held at once")
     more.add_argument("--lora-rank", default="16", metavar="R", help="rank of the adapters (default 16)")
@@ -174,7 +175,6 @@ def _sharing(args) -> dict:
     if not hasattr(args, "max_context"):
         return {}
     return {
-        "shared_prefix_tokens": calc.parse_tokens(args.shared_prefix, "--shared-prefix"),
         "sequences_per_request": whole("--sequences-per-request", args.sequences_per_request),
     }
 

@@ -91,6 +91,8 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
         )
     if estimate.deployment.speculation is not None and METRICS[name][2] in ("times", "costs"):
         raise SpecError(f"explain: {name} with drafts is not explained; allowed is a deployment without")
+    if estimate.workload.shared_prefix_tokens and METRICS[name][2] in ("times", "costs"):
+        raise SpecError(f"explain: {name} with a shared prefix is not explained; allowed is none")
     trace, answer = traced(estimate, name)
     title, unit, _ = METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)

@@ -101,6 +101,17 @@ def token_rate(requests_per_s, tokens_per_request):
     return requests_per_s * tokens_per_request
 
 
+def computed_tokens(prompt_tokens, shared_prefix_tokens):
+    """Prompt tokens that a prefix cache leaves to compute: at least the last one, for its logits.
+
+    Examples
+    --------
+    >>> computed_tokens(1024, 1000), computed_tokens(1024, 1024)
+    (24, 1)
+    """
+    return maximum(prompt_tokens - shared_prefix_tokens, 1)
+
+
 def prefill_chunks(prompt_tokens, budget_tokens):
     """Chunks that a prompt is cut into by the token budget of a step.
 
@@ -278,7 +289,8 @@ def static_service(steps: Steps, load: Workload) -> Service:
     """
     batch, prompt, output = load.concurrency, load.prompt_tokens, load.output_tokens
     part = batch_of(batch, steps.ranks)
-    one_pass = steps.time(Sequences("prefill", part, prompt, 0))
+    computed = computed_tokens(prompt, load.shared_prefix_tokens)
+    one_pass = steps.time(Sequences("prefill", part, computed, prompt - computed))
     ttft = filled_pipeline(one_pass, steps.stages, steps.overheads.request_s)
     decode = steps.time(Sequences("decode", part, 1, prompt + (output - 1) / 2))
     tpot = time_per_token(decode, steps.tokens_per_step)
@@ -336,8 +348,9 @@ def _mix(steps: Steps, load: Workload, in_flight) -> Mix:
     prompt, output = load.prompt_tokens, load.output_tokens
     batch = batch_of(in_flight, steps.ranks)
     budget = steps.token_budget(prompt)
-    chunks = prefill_chunks(prompt, budget)
-    chunk, decode_steps = prompt / chunks, decode_steps_of(output, steps.tokens_per_step)
+    computed = computed_tokens(prompt, load.shared_prefix_tokens)
+    chunks = prefill_chunks(computed, budget)
+    chunk, decode_steps = computed / chunks, decode_steps_of(output, steps.tokens_per_step)
     arriving = arriving_chunks(chunks, batch)
     per_step = chunks_per_step(arriving, decode_steps, budget, chunk)
     share = mixed_share(arriving, decode_steps, per_step)
@@ -346,16 +359,17 @@ def _mix(steps: Steps, load: Workload, in_flight) -> Mix:
     return Mix(
         batch=batch, chunks=chunks, chunk_tokens=chunk, budget_tokens=budget,
         decode_steps=decode_steps, arriving=arriving, per_step=per_step, share=share,
-        mixed=steps.time(decodes, _chunks(per_step, chunk, prompt, chunks)),
+        mixed=steps.time(decodes, _chunks(per_step, chunk, prompt, computed, chunks)),
         decode=steps.time(decodes),
-        own=steps.time(others, _chunks(1.0, chunk, prompt, chunks)),
+        own=steps.time(others, _chunks(1.0, chunk, prompt, computed, chunks)),
         scheduler_wait_s=0.0, burst_wait_s=0.0, prefill_wait_s=0.0, queue_wait_s=0.0,
     )  # fmt: skip
 
 
-def _chunks(n_chunks, chunk, prompt, chunks) -> Sequences:
-    """Prompt chunks in one step; on average half of the rest of the prompt is cached."""
-    return Sequences("prefill", n_chunks, chunk, (prompt - chunk) / 2, sampled=n_chunks / chunks)
+def _chunks(n_chunks, chunk, prompt, computed, chunks) -> Sequences:
+    """Prompt chunks in one step; the shared prefix is cached, and on average half of the rest."""
+    cached = prompt - computed + (computed - chunk) / 2
+    return Sequences("prefill", n_chunks, chunk, cached, sampled=n_chunks / chunks)
 
 
 def service_of(steps: Steps, load: Workload, limit) -> Service:

@@ -218,3 +218,14 @@ def test_arrays_give_what_scalars_give():
                     name,
                 )
             assert together.bound[i, j] == one.bound
+
+
+def test_a_shared_prefix_is_computed_once_and_read_by_all():
+    """Prompts that are cached but for one token cost no prefill; their decodes read as much as ever."""
+    whole, cached = estimate(concurrency=32), estimate(concurrency=32, shared_prefix_tokens=1024)
+    assert cached.service.mix.decode.seconds == pytest.approx(whole.service.mix.decode.seconds)
+    assert cached.ttft_s < whole.ttft_s
+    none = estimate(concurrency=32, shared_prefix_tokens=0)
+    assert none.tpot_s == whole.tpot_s
+    with pytest.raises(calc.SpecError, match="shared prefix"):
+        cached.explain("ttft_s")
