@@ -79,7 +79,7 @@ class Remote:
             If the worker says so, does not answer in time, or ends.
         """
         usual = self._answer_s if self._process else self._first_s
-        limit = max(1.0, min(usual, left_s))
+        limit = min(usual, max(1.0, left_s))
         if self._process is None:
             self._start()
         try:

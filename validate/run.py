@@ -108,8 +108,8 @@ def _run(args, backend, progress, models, start: float, budget_s: float) -> int:
     progress.line(_opening(found, cases, budget_s, before))
     store = Store(folder, found.id, work, args.resume)
     session = Session(
-        backend, store, start + measuring_seconds(budget_s), load=machine.load, say=progress,
-        sentinels=SENTINELS,
+        backend, store, start + measuring_seconds(budget_s), now=time.monotonic, load=machine.load,
+        say=progress, sentinels=SENTINELS,
     )  # fmt: skip
     with stopped_by_signals():
         outcome = measure(session, cases)

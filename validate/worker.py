@@ -28,14 +28,14 @@ class Worker:
         import torch
 
         from validate.clock import clock_of
-        from validate.machine import pool_size
+        from validate.machine import core_cache_bytes, pool_size
         from validate.probes.bench import Bench
 
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = False
         self.torch, self.bench = torch, Bench(device, pool_bytes or pool_size(torch, device))
-        self.clock = clock_of(torch, self.bench.kind)
+        self.clock = clock_of(torch, self.bench.kind, self.bench.flusher(2 * threads * core_cache_bytes()))
         self._ready: OrderedDict = OrderedDict()
         self._each_s: dict[str, float] = {}  # of cases that were ready once
         self._probes = probes

@@ -75,6 +75,14 @@ class Bench:
             self._pools[dtype] = pool
         return self._pools[dtype]
 
+    def flusher(self, flush_bytes: float):
+        """Return a call that reads so many bytes of the pool, another part each time."""
+        if not flush_bytes:
+            return None
+        parts = self.cold(int(flush_bytes) // 4, dtype="fp32")
+        at = iter(range(10**12))
+        return lambda: parts[next(at) % len(parts)].sum()
+
     def poison_like(self, out) -> None:
         """Leave NaN where the allocator places the next tensors of an output's sizes."""
         for each in _tensors(out):

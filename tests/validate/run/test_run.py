@@ -11,10 +11,13 @@ from validate.profile import mismatch, read_points, read_profile
 from validate.run_report import Progress
 
 
+OPS = "read,copy,gemm,norm"
+
+
 def arguments(folder, *more):
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
-    return parser.parse_args(["--out", str(folder), "--ops", "read,copy,gemm,decode,norm", "--dtype", "bf16,fp32", *more])
+    return parser.parse_args(["--out", str(folder), "--budget", "60s", "--ops", OPS, "--dtype", "bf16,fp32", *more])
 
 
 class Quiet(Progress):
@@ -53,7 +56,7 @@ def test_a_run_leaves_a_profile_that_calc_reads_and_predicts_with(fake, run_on, 
     assert code == 0
     path = profile_in(tmp_path)
     profile = read_profile(path)
-    assert {"gemm", "decode_attention", "elementwise"} <= set(profile.ops)
+    assert {"gemm", "elementwise"} <= set(profile.ops)
     device, calibration = calc.load_device(str(path)), calc.load_calibration(str(path))
     assert device.id == profile.device == calibration.device
     e = calc.estimate("llama-3.2-1b", device, calibration=str(path))
@@ -66,7 +69,7 @@ def test_the_fit_finds_the_law_of_the_machine(fake, run_on, tmp_path):
     backend = fake()
     run_on(backend, arguments(tmp_path))
     profile = read_profile(profile_in(tmp_path))
-    for kind, fmt in (("gemm", "bf16"), ("decode_attention", "bf16"), ("elementwise", "norm_and_residual")):
+    for kind, fmt in (("gemm", "bf16"), ("elementwise", "norm_and_residual")):
         row = profile.ops[kind][fmt]
         assert row["error"]["cv_median_pct"] < 6
         assert row["error"]["cv_median_pct"] < row["before"]["roofline_median_pct"]
@@ -79,7 +82,7 @@ def test_every_planned_case_ends_as_a_point_with_work_from_calc(fake, run_on, tm
     profile = read_profile(profile_in(tmp_path))
     points = read_points(profile.points_path)
     assert all(point.flops + point.bytes > 0 for point in points)
-    assert {point.probe for point in points} == {"read", "copy", "gemm", "decode", "norm"}
+    assert {point.probe for point in points} == set(OPS.split(","))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_every_planned_case_ends_as_a_point_with_work_from_calc(fake, run_on, tm
     ],
 )
 def test_trouble_is_one_clear_line_and_the_profile_is_usable(fake, run_on, tmp_path, trouble, code, words):
-    bad = "gemm bf16 m=64 n=4096"
+    bad = "gemm bf16 m=1 n=4096"
     found, lines = run_on(fake(bad={bad: trouble}), arguments(tmp_path))
     assert found == code
     assert len([line for line in lines if words in line and bad in line]) == 1
@@ -103,7 +106,7 @@ def test_trouble_is_one_clear_line_and_the_profile_is_usable(fake, run_on, tmp_p
 
 
 def test_a_run_that_was_stopped_still_fits_and_resume_finishes_it(fake, run_on, tmp_path):
-    run_on(fake(stop_after=700), arguments(tmp_path))
+    run_on(fake(stop_after=150), arguments(tmp_path))
     first = read_profile(profile_in(tmp_path))
     assert first.protocol.stopped
     assert first.ops
