@@ -74,7 +74,6 @@ class Timer:
         self.each_s = min(self.each_s, *taken)
         return Block(statistics.median(taken), calls * samples)
 
-
     def _alone(self, block_s: float) -> Block:
         """Time short calls one by one, each after the caches were filled with something else."""
         taken, end = [], self._clock._now() + block_s

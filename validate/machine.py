@@ -63,7 +63,13 @@ def run_id(machine: Fingerprint, torch_version: str) -> str:
     >>> run_id(Fingerprint("cuda", "NVIDIA H200", 132, 150e9, 5e7, 8), "2.11.0")[:12]
     'nvidia-h200-'
     """
-    parts = (machine.kind, machine.name, machine.processors, machine.threads, round(machine.memory_bytes / 1e9))
+    parts = (
+        machine.kind,
+        machine.name,
+        machine.processors,
+        machine.threads,
+        round(machine.memory_bytes / 1e9),
+    )
     minor = ".".join(torch_version.split(".")[:2])
     digest = hashlib.sha256(repr((*parts, machine.host, minor)).encode()).hexdigest()[:8]
     return f"{slug(machine.name)}-{digest}"
@@ -173,7 +179,11 @@ def default_threads() -> int:
 
 def clocks() -> str:
     """Return clocks, temperature and power as the driver or kernel tells them; empty where it does not."""
-    query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw", "--format=csv,noheader"]
+    query = [
+        "nvidia-smi",
+        "--query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw",
+        "--format=csv,noheader",
+    ]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True)
         return found.stdout.splitlines()[0].strip()

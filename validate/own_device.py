@@ -30,7 +30,11 @@ def ceilings_of(points: Iterable[Point]) -> dict[str, float]:
 def own_device(device_id: str, machine: Fingerprint, ceilings: Mapping[str, float], date: str) -> dict:
     """Return the device file of a machine; every figure is measured or reported by it."""
     rates = [ceilings[f"{name}_bytes_per_s"] for name in MEMORY if f"{name}_bytes_per_s" in ceilings]
-    peaks = {dtype: ceilings[f"gemm_{dtype}_flops_per_s"] for dtype in PEAKS if f"gemm_{dtype}_flops_per_s" in ceilings}
+    peaks = {
+        dtype: ceilings[f"gemm_{dtype}_flops_per_s"]
+        for dtype in PEAKS
+        if f"gemm_{dtype}_flops_per_s" in ceilings
+    }
 
     def fact(value: float, unit: str, note: str) -> dict:
         return {"value": value, "unit": unit, "kind": "measured", "source": "run", "date": date, "note": note}

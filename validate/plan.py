@@ -38,7 +38,9 @@ def budget_seconds(text: str) -> float:
     except (ValueError, TypeError):
         seconds = 0.0
     if not 1 <= seconds < 1e6:
-        raise calc.SpecError(f"--budget: {text!r} is not allowed; allowed are quick, standard, full, 90s, 5m or 1h")
+        raise calc.SpecError(
+            f"--budget: {text!r} is not allowed; allowed are quick, standard, full, 90s, 5m or 1h"
+        )
     return seconds
 
 
@@ -59,7 +61,9 @@ def measuring_seconds(budget_s: float) -> float:
     return budget_s - min(high, max(low, AFTER_SHARE * budget_s))
 
 
-def plan_of(budget_s: float, facts: dict, peak_flops_per_s: float, bandwidth: float, models: tuple[Model, ...]):
+def plan_of(
+    budget_s: float, facts: dict, peak_flops_per_s: float, bandwidth: float, models: tuple[Model, ...]
+):
     """Return the plan for a budget on a machine with these rough ceilings. [flop/s], [byte/s]
 
     The largest step that is asked for grows with the device: 1024 tokens on a processor.

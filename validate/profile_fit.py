@@ -89,7 +89,9 @@ def cold(form: Form) -> Form:
 
 def _by_default(op: Op, device: Device):
     """Return what calc says without this profile. [s]"""
-    return np.asarray(timed_op(op, device, calibration_for(device, "default"), cold=True).seconds, dtype=float)
+    return np.asarray(
+        timed_op(op, device, calibration_for(device, "default"), cold=True).seconds, dtype=float
+    )
 
 
 def _median_pct(predicted, seconds) -> float:
@@ -104,7 +106,9 @@ def _ranges(points: list[Point]) -> dict[str, list[float]]:
     return {name: [float(v.min()), float(v.max())] for name, v in sizes.items() if v.size > 1}
 
 
-def fit_all(points: Iterable[Point], device: Device, say=lambda text: None) -> tuple[dict, list[tuple[str, str]]]:
+def fit_all(
+    points: Iterable[Point], device: Device, say=lambda text: None
+) -> tuple[dict, list[tuple[str, str]]]:
     """Return rows by kind and format, and what has too few points for a fit, with the reason."""
     rows: dict[str, dict[str, dict]] = {}
     left: list[tuple[str, str]] = []

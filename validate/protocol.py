@@ -22,7 +22,7 @@ BLOCK_S, UNSTEADY_PCT = 0.012, 10.0
 OVERHEAD_S, ALWAYS_KEPT = 0.005, 12
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The run is to end in order: Ctrl-C, SIGTERM."""
 
 
@@ -72,7 +72,7 @@ def measure(session: Session, cases: list[Case]) -> Outcome:
     drift = {case.key: [] for case in session.sentinels}
     try:
         _rounds(session, live, outcome, rng, drift)
-    except (Stopped, KeyboardInterrupt) as error:
+    except (StoppedError, KeyboardInterrupt) as error:
         outcome.stopped = str(error) or "interrupted"
     for case in live:
         if not session.store.is_done(case):

@@ -1,5 +1,6 @@
 """The parent's side of the worker process: requests with a time limit, a new worker after a bad end."""
 
+import contextlib
 import json
 import queue
 import signal
@@ -116,10 +117,8 @@ class Remote:
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
 
     def machine(self) -> dict:
         """Return what the worker knows of its device."""

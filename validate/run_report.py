@@ -93,7 +93,11 @@ def acceptance_table(rows: Iterable[Accepted]) -> str:
         groups.setdefault(f"{row.decoder} {row.phase}", []).append(row)
     groups["all"] = rows
     header = ["decoder", "steps", "median %", "p90 %", "bias %", "in 80 % range", "roofline %"]
-    return table(header, [_accepted(name, members) for name, members in groups.items() if members], right=(1, 2, 3, 4, 5, 6))
+    return table(
+        header,
+        [_accepted(name, members) for name, members in groups.items() if members],
+        right=(1, 2, 3, 4, 5, 6),
+    )
 
 
 def _accepted(name: str, rows: list[Accepted]) -> list[str]:
@@ -112,11 +116,14 @@ def summary(profile: Profile) -> list[str]:
     lines = []
     if profile.skipped:
         lines.append(f"not measured or wrong: {len(profile.skipped)}")
-        lines += [f"  {row.probe}{' ' + row.case if row.case else ''}: {row.reason}" for row in _by_reason(profile)]
+        lines += [
+            f"  {row.probe}{' ' + row.case if row.case else ''}: {row.reason}" for row in _by_reason(profile)
+        ]
     state = "steady" if p.steady else "unsteady: times are less certain"
     lines.append(
         f"{p.wall_s:.0f} s, {p.rounds} rounds, load {p.load_before:.1f} before and {p.load_after:.1f} after, "
-        f"{profile.machine.threads} threads, drift {p.drift_pct:.0f} % ({state}), {p.stalls} stalled visits repeated"
+        f"{profile.machine.threads} threads, drift {p.drift_pct:.0f} % ({state}), "
+        f"{p.stalls} stalled visits repeated"
     )
     if p.stopped:
         lines.append(f"stopped early: {p.stopped}; --resume goes on")

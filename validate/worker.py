@@ -17,7 +17,7 @@ from validate.probes.base import Case
 READY_BYTES = 3e9
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This machine or build does not have the kernel."""
 
 
@@ -75,7 +75,7 @@ class Worker:
             return self._ready[case.key]
         probe = self.probe(case)
         if why := probe.unavailable(case, self.bench):
-            raise Unavailable(why)
+            raise UnavailableError(why)
         size = float(probe.op(case.sizes, case.dtype).activation_bytes)
         while self._ready and size + sum(each[2] for each in self._ready.values()) > READY_BYTES:
             key, (_, timer, _) = self._ready.popitem(last=False)
@@ -107,7 +107,7 @@ def answer(worker, request: dict) -> dict:
         if request["do"] == "check":
             return worker.check(case)
         return worker.visit(case, request["block_s"])
-    except Unavailable as error:
+    except UnavailableError as error:
         return {"flag": "unavailable", "note": str(error)}
     except Exception as error:  # whatever a kernel raises is an answer; the run goes on
         flag = flag_of(error)

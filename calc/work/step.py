@@ -117,7 +117,7 @@ def embedding(tokens, d_model, precision: Precision, tp=1) -> Op:
 
 
 def norm_and_residual(elements, precision: Precision) -> Op:
-    """Return the Op of adding an update to the residual stream and normalising it: both read, both written."""
+    """Return the Op of adding an update to the residual stream and normalising it: two read, two written."""
     return elementwise("norm_and_residual", 2 * elements, 2 * elements, precision)
 
 

@@ -15,7 +15,12 @@ from calc.work.op import Op, Sequences
 from calc.work.step import step_ops
 from validate.probes.base import Built, Case, Plan, Probe, precision
 
-_COMMON = {"vocab_size": 16000, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
+_COMMON = {
+    "vocab_size": 16000,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}
 _DENSE = {
     "model_type": "llama", "hidden_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 16,
     "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 2816, "hidden_act": "silu",
@@ -84,7 +89,9 @@ class DecoderProbe(Probe):
     def op(self, sizes: Mapping, dtype: str) -> Op:
         """Return the step as one operation: the sums of flops and bytes."""
         ops = self.ops(sizes, dtype)
-        flops, moved = (float(np.sum([getattr(op, part) * op.count for op in ops])) for part in ("flops", "bytes"))
+        flops, moved = (
+            float(np.sum([getattr(op, part) * op.count for op in ops])) for part in ("flops", "bytes")
+        )
         return Op(self.name, "step", dtype, flops=flops, weight_bytes=moved, format=self.config)
 
     def build(self, case: Case, bench) -> Built:

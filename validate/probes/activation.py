@@ -54,7 +54,9 @@ class Gelu(SwiGlu):
         """Return the pass over warm activations."""
         from validate.probes.kernels import gelu
 
-        return Built(gelu, [(bench.random(case.sizes["rows"], case.sizes["width"], dtype=case.dtype),)], "gelu")
+        return Built(
+            gelu, [(bench.random(case.sizes["rows"], case.sizes["width"], dtype=case.dtype),)], "gelu"
+        )
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return some rows in float64."""

@@ -36,7 +36,9 @@ class Case:
         >>> Case("gemm", "bf16", {"m": 1, "n": 64}).key
         'gemm bf16 m=1 n=64'
         """
-        return " ".join(part for part in (self.probe, self.dtype, self.kernel, sizes_text(self.sizes)) if part)
+        return " ".join(
+            part for part in (self.probe, self.dtype, self.kernel, sizes_text(self.sizes)) if part
+        )
 
 
 @dataclass(frozen=True)

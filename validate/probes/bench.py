@@ -104,7 +104,9 @@ class Bench:
 
 
 def _tensors(out) -> list[torch.Tensor]:
-    return [out] if isinstance(out, torch.Tensor) else [each for each in out if isinstance(each, torch.Tensor)]
+    return (
+        [out] if isinstance(out, torch.Tensor) else [each for each in out if isinstance(each, torch.Tensor)]
+    )
 
 
 def _as(values: torch.Tensor, dtype: str) -> torch.Tensor:

@@ -40,7 +40,9 @@ class CacheAppend(Probe):
         batch, new, kv_heads, width = (case.sizes[name] for name in ("batch", "new", "kv_heads", "d_head"))
         key, value = (bench.random(batch, kv_heads, new, width, dtype=case.dtype) for _ in range(2))
         caches = bench.cold(2, batch, kv_heads, PAST + new, width, dtype=case.dtype)
-        return Built(append, rotated([c[0] for c in caches], [c[1] for c in caches], key, value, PAST), "copy")
+        return Built(
+            append, rotated([c[0] for c in caches], [c[1] for c in caches], key, value, PAST), "copy"
+        )
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return the keys that were to be written."""

@@ -35,7 +35,10 @@ class ConvolutionUpdate(Probe):
 
         batch, channels = case.sizes["batch"], case.sizes["channels"]
         tails = bench.cold(batch, channels, WIDTH, dtype=case.dtype)
-        x, weight = bench.random(batch, channels, dtype=case.dtype), bench.random(channels, WIDTH, dtype=case.dtype)
+        x, weight = (
+            bench.random(batch, channels, dtype=case.dtype),
+            bench.random(channels, WIDTH, dtype=case.dtype),
+        )
         return Built(convolve_update, rotated(tails, x, weight), "plain")
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:

@@ -21,7 +21,9 @@ class Decode(Probe):
             sizes = {"new": 1, "heads": heads, "kv_heads": kv_heads, "d_head": width, "window": 0}
             for j, batch in enumerate(batches):
                 for k, past in enumerate(lengths):
-                    if (i + j + k) % 2 == 0 or (i < 2 and j in (0, len(batches) - 1) and k in (0, len(lengths) - 1)):
+                    if (i + j + k) % 2 == 0 or (
+                        i < 2 and j in (0, len(batches) - 1) and k in (0, len(lengths) - 1)
+                    ):
                         yield {"batch": batch, "past": past, **sizes}
         for heads, kv_heads, width in ((16, 4, 64), (32, 8, 128)):
             sizes = {"new": 1, "heads": heads, "kv_heads": kv_heads, "d_head": width}

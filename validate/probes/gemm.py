@@ -33,7 +33,8 @@ class Gemm(Probe):
         rows = [m for m in ROWS if m <= (plan.tokens if main else min(plan.tokens, 512))]
         rows = rows[:: 3 - plan.level] if plan.level < 2 else rows
         rows = sorted({1, plan.tokens if main else rows[-1], *rows})
-        for (n, k), m in staggered(list(SHAPES if main else FEW), rows):
+        every = 1 if dtype == "int8" else 2
+        for (n, k), m in staggered(list(SHAPES if main else FEW), rows, every):
             if dtype != "int8" or m > 16:  # CUDA's kernel takes no fewer rows
                 yield {"m": m, "n": n, "k": k}
         if main:
@@ -53,7 +54,11 @@ class Gemm(Probe):
             return "this torch has no _scaled_mm"
         if case.dtype == "int8" and not hasattr(torch, "_int_mm"):
             return "this torch has no _int_mm"
-        if case.dtype == "fp8" and bench.kind == "cuda" and torch.cuda.get_device_capability(bench.device) < (8, 9):
+        if (
+            case.dtype == "fp8"
+            and bench.kind == "cuda"
+            and torch.cuda.get_device_capability(bench.device) < (8, 9)
+        ):
             return "this device has no fp8 units"
         return ""
 
@@ -86,7 +91,9 @@ def _fp8(x, weight):
     import torch
 
     scale = torch.ones((), device=x.device)
-    return torch._scaled_mm(x.to(weight.dtype), weight.T, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16)
+    return torch._scaled_mm(
+        x.to(weight.dtype), weight.T, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16
+    )
 
 
 def _int8(x, weight):

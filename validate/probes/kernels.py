@@ -159,7 +159,9 @@ def grouped_experts(x, logits, up, down, top_k: int):
     order = experts.flatten().argsort(stable=True)
     token = order // top_k
     ones = torch.ones_like(token, dtype=torch.int32)  # bincount would wait for the device
-    ends = torch.zeros(up.shape[0], dtype=torch.int32, device=x.device).scatter_add_(0, experts.flatten(), ones)
+    ends = torch.zeros(up.shape[0], dtype=torch.int32, device=x.device).scatter_add_(
+        0, experts.flatten(), ones
+    )
     ends = ends.cumsum(0, dtype=torch.int32)
     inner = swiglu(_grouped_mm(x[token], up.transpose(1, 2), ends))
     rows = _grouped_mm(inner, down.transpose(1, 2), ends)

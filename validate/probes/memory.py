@@ -25,7 +25,13 @@ class _Pass(Probe):
     def op(self, sizes: Mapping, dtype: str) -> Op:
         """Return the bytes of one pass."""
         moved = sizes["elements"] * precision(dtype).activation_bytes
-        return Op(f"memory.{self.name}", "memory", dtype, activation_bytes=moved * (self.reads + self.writes), format=self.name)
+        return Op(
+            f"memory.{self.name}",
+            "memory",
+            dtype,
+            activation_bytes=moved * (self.reads + self.writes),
+            format=self.name,
+        )
 
     def build(self, case: Case, bench) -> Built:
         """Return the pass over arrays at different places of the pool."""

@@ -49,7 +49,9 @@ class LayerNorm(NormAndResidual):
         from validate.probes.kernels import layer_norm_and_residual as call
 
         rms = super().build(case, bench)
-        return Built(call, [(*rms.sets[0], bench.random(case.sizes["width"], dtype=case.dtype))], "layer_norm")
+        return Built(
+            call, [(*rms.sets[0], bench.random(case.sizes["width"], dtype=case.dtype))], "layer_norm"
+        )
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return some rows of the norm in float64."""

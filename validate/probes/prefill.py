@@ -27,7 +27,13 @@ class Prefill(Probe):
             sizes = {"heads": heads, "kv_heads": kv_heads, "d_head": width}
             for batch, new, past in ((1, 64, 256), (1, 256, 1024), (2, 128, 512)):
                 yield {"batch": batch, "new": new, "past": past, **sizes, "window": 0}
-            for batch, new, window in ((1, 512, 128), (1, 1024, 256), (4, 256, 128), (1, 1024, 512), (2, 256, 64)):
+            for batch, new, window in (
+                (1, 512, 128),
+                (1, 1024, 256),
+                (4, 256, 128),
+                (1, 1024, 512),
+                (2, 256, 64),
+            ):
                 yield {"batch": batch, "new": new, "past": 0, **sizes, "window": window}
 
     def op(self, sizes: Mapping, dtype: str) -> Op:

@@ -21,7 +21,11 @@ class Rope(Probe):
         for i, heads in enumerate(HEADS if plan.level else HEADS[:3]):
             for j, new in enumerate(lengths):
                 batch = 1 if (i + j) % 2 else 8
-                yield {"batch": batch, "new": max(1, new // batch), **dict(zip(self.shape, heads, strict=True))}
+                yield {
+                    "batch": batch,
+                    "new": max(1, new // batch),
+                    **dict(zip(self.shape, heads, strict=True)),
+                }
                 if j == 0:
                     yield {"batch": 16 // (i + 1), "new": 1, **dict(zip(self.shape, heads, strict=True))}
 

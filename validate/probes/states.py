@@ -48,7 +48,9 @@ class StateProbe(Probe):
         value = bench.random(batch, new, heads, d_value, dtype=case.dtype)
         decay = -bench.random(batch, new, heads, dtype="fp32").abs() * 0.1
         beta = [bench.random(batch, new, heads, dtype="fp32").sigmoid()] if self.gated_delta else []
-        name = f"{'delta' if self.gated_delta else 'decayed'}_{'update' if self.phase == 'decode' else 'scan'}"
+        name = (
+            f"{'delta' if self.gated_delta else 'decayed'}_{'update' if self.phase == 'decode' else 'scan'}"
+        )
         sets = rotated(states, query, key, value, decay, *beta)
         return Built(getattr(scans, name), sets, "plain")
 

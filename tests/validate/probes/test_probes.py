@@ -97,7 +97,10 @@ def test_a_missing_dtype_says_why(worker, monkeypatch):
 
 
 def test_a_visit_gives_a_time(worker):
-    found = answer(worker, {"do": "visit", "case": vars(Case("swiglu", "bf16", {"rows": 2, "width": 64})), "block_s": 0.002})
+    found = answer(
+        worker,
+        {"do": "visit", "case": vars(Case("swiglu", "bf16", {"rows": 2, "width": 64})), "block_s": 0.002},
+    )
     assert 0 < found["seconds"] < 1
     assert found["calls"] >= 1
 
@@ -147,7 +150,9 @@ def test_scans_and_updates_are_the_same_recurrence(delta):
     state, q, k, v = torch.randn(2, 4, 8, 8), *(torch.randn(2, 70, h, 8) * 0.3 for h in (2, 2, 4))
     gates = [-torch.rand(2, 70, 4), *([torch.rand(2, 70, 4)] if delta else [])]
     want = scans.by_token(state, q, k, v, *gates)
-    scan, update = (scans.delta_scan, scans.delta_update) if delta else (scans.decayed_scan, scans.decayed_update)
+    scan, update = (
+        (scans.delta_scan, scans.delta_update) if delta else (scans.decayed_scan, scans.decayed_update)
+    )
     got, end = scan(state.clone(), q, k, v, *gates, chunk=16)
     torch.testing.assert_close(got.double(), want, atol=1e-5, rtol=1e-4)
     moving = state.clone()
@@ -169,7 +174,9 @@ def test_grouped_experts_are_the_looped_ones():
 
 
 def test_a_reference_does_not_depend_on_the_kernel_tested(worker):
-    case = Case("moe", "bf16", {"tokens": 3, "d_model": 64, "d_expert": 64, "experts": 4, "top_k": 2, "skew_pct": 0})
+    case = Case(
+        "moe", "bf16", {"tokens": 3, "d_model": 64, "d_expert": 64, "experts": 4, "top_k": 2, "skew_pct": 0}
+    )
     assert answer(worker, {"do": "check", "case": vars(case)})["error"] < 2e-2
     skewed = replace(case, sizes={**case.sizes, "skew_pct": 120, "tokens": 64})
     assert answer(worker, {"do": "check", "case": vars(skewed)})["error"] < 2e-2

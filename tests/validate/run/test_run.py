@@ -10,14 +10,15 @@ from validate import machine, run
 from validate.profile import mismatch, read_points, read_profile
 from validate.run_report import Progress
 
-
 OPS = "read,copy,gemm,norm"
 
 
 def arguments(folder, *more):
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
-    return parser.parse_args(["--out", str(folder), "--budget", "60s", "--ops", OPS, "--dtype", "bf16,fp32", *more])
+    return parser.parse_args(
+        ["--out", str(folder), "--budget", "60s", "--ops", OPS, "--dtype", "bf16,fp32", *more]
+    )
 
 
 class Quiet(Progress):
