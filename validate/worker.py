@@ -35,7 +35,11 @@ class Worker:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = False
         self.torch, self.bench = torch, Bench(device, pool_bytes or pool_size(torch, device))
-        self.clock = clock_of(torch, self.bench.kind, self.bench.flusher(2 * threads * core_cache_bytes()))
+        if self.bench.device.type == "cuda":
+            torch.cuda.set_device(self.bench.device)
+        on_host = self.bench.kind == "cpu"
+        flush = self.bench.flusher(2 * threads * core_cache_bytes()) if on_host else None
+        self.clock = clock_of(torch, self.bench.kind, flush)
         self._ready: OrderedDict = OrderedDict()
         self._each_s: dict[str, float] = {}  # of cases that were ready once
         self._probes = probes
@@ -58,6 +62,7 @@ class Worker:
         args = built.sets[0]
         self.bench.poison_like(built.call(*args))
         out = built.call(*args)
+        args, out = self.bench.to_check(args), self.bench.to_check(out)
         chosen, want = probe.reference(case, args, self.bench)
         error = relative_error(chosen(out), want)
         if not self.bench.is_finite(out):

@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'ullage[validate]'")
 
-from validate.machine import fingerprint, run_id, versions  # noqa: E402
-from validate.probes.base import Case  # noqa: E402
-from validate.remote import CaseError, local_worker  # noqa: E402
+from validate.machine import fingerprint, run_id, versions
+from validate.probes.base import Case
+from validate.remote import CaseError, local_worker
 
 
 def test_it_tells_of_its_machine_checks_times_and_refuses():

@@ -1,14 +1,24 @@
 """The command from plan to profile, on a fake machine."""
 
 import argparse
+import signal
+import sys
 
 import numpy as np
 import pytest
 
 import calc
 from validate import machine, run
+from validate.own_device import device_from, own_device
 from validate.profile import mismatch, read_points, read_profile
+from validate.protocol import StoppedError
 from validate.run_report import Progress
+
+#: what a worker says of its machine
+FACTS = {
+    "kind": "cpu", "torch": "2.13.0", "name": "x", "processors": 4, "memory_bytes": 32e9,
+    "cache_bytes": 1e7, "threads": 4,
+}  # fmt: skip
 
 OPS = "read,copy,gemm,norm"
 
@@ -175,3 +185,28 @@ def test_decoders_are_predicted_from_parts_they_took_no_part_in(fake, run_on, tm
     # the fake runs a decoder as one call of summed work: only the fixed cost of calls is not in it
     long = [row.error_pct for row in profile.acceptance if row.measured_s > 0.05]
     assert abs(np.median(long)) < 15
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_measuring_in_order_and_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedError, match=number.name), run.stopped_by_signals():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_without_torch_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(calc.SpecError, match="torch is not installed"):
+        run.chosen_device("auto")
+
+
+@pytest.mark.parametrize("facts", [{"kind": "cuda", "name": "Some GPU"}, {"kind": "cpu", "name": "A CPU"}])
+def test_an_unknown_machine_becomes_a_device_of_measured_facts(facts):
+    ceilings = {"copy_bytes_per_s": 1e11, "read_bytes_per_s": 1.2e11, "gemm_bf16_flops_per_s": 2e12}
+    about = machine.fingerprint({**FACTS, **facts})
+    device = device_from(own_device("some-id", about, ceilings, "2026-11-22"))
+    assert device.bandwidth_bytes_per_s == pytest.approx(1.2e11)
+    assert device.peak_flops_per_s("fp16") == pytest.approx(2e12)
+    assert {fact.kind for fact in device.facts().values()} == {"measured"}
+    assert calc.calibration_for(device).trust == "datasheet"
