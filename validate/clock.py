@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 #: samples of a block at most, shortest sample [s], calls that one CUDA graph holds at most
 SAMPLES, SAMPLE_S, GRAPH_CALLS = 5, 2e-3, 64
+#: short calls that are timed one by one in a block
+FEWEST_ALONE, MOST_ALONE = 5, 25
 
 
 class Block(NamedTuple):
@@ -20,12 +22,16 @@ class Block(NamedTuple):
 
 
 class CpuClock:
-    """``perf_counter`` around plain calls."""
+    """``perf_counter`` around plain calls; around each short call by itself, after ``flush``.
+
+    In a step every call follows one that streamed weights through the core's caches, so that
+    code and operands of the next are cold: a tight loop of short calls would hide that.
+    """
 
     name = "perf_counter"
 
-    def __init__(self, now=time.perf_counter):
-        self._now = now
+    def __init__(self, now=time.perf_counter, flush=None):
+        self._now, self.flush = now, flush
 
     def wait(self) -> None:
         """Wait until everything given to the device is done: here at once."""
@@ -53,9 +59,13 @@ class Timer:
 
     def block(self, block_s: float) -> Block:
         """Time one block of about ``block_s``, after a warm-up; a long call is its own."""
+        if self.each_s is not None and self.each_s < SAMPLE_S and self._clock.flush:
+            return self._alone(block_s)
         if self.each_s is None:  # the first call may compile or allocate
             self._sample(1)
             self.each_s = min(self._sample(1) for _ in range(2))
+            if self.each_s < SAMPLE_S and self._clock.flush:
+                return self._alone(block_s)
         elif self.each_s < SAMPLE_S:
             self._sample(2)
         calls = max(1, round(SAMPLE_S / max(self.each_s, 1e-7)))
@@ -63,6 +73,15 @@ class Timer:
         taken = [self._sample(calls) for _ in range(samples)]
         self.each_s = min(self.each_s, *taken)
         return Block(statistics.median(taken), calls * samples)
+
+    def _alone(self, block_s: float) -> Block:
+        """Time short calls one by one, each after the caches were filled with something else."""
+        taken, end = [], self._clock._now() + block_s
+        while len(taken) < FEWEST_ALONE or (len(taken) < MOST_ALONE and self._clock._now() < end):
+            self._clock.flush()
+            taken.append(self._sample(1))
+        self.each_s = min(self.each_s, *taken)
+        return Block(statistics.median(taken), len(taken))
 
 
 class MpsClock(CpuClock):
@@ -145,8 +164,8 @@ class GraphTimer:
         return Block(statistics.median(taken), samples * times * self._calls)
 
 
-def clock_of(torch, kind: str):
-    """Return the clock of a kind of device: cpu, cuda, rocm or mps."""
+def clock_of(torch, kind: str, flush=None):
+    """Return the clock of a kind of device: cpu, cuda, rocm or mps; ``flush`` fills a processor's caches."""
     if kind in ("cuda", "rocm"):
         return CudaClock(torch)
-    return MpsClock(torch) if kind == "mps" else CpuClock()
+    return MpsClock(torch) if kind == "mps" else CpuClock(flush=flush)

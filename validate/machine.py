@@ -154,6 +154,12 @@ def cache_bytes() -> float:
     return max(numbers, default=0.0)
 
 
+def core_cache_bytes() -> float:
+    """Return the size of the second-level cache of a core, 2 MiB where the host does not say. [byte]"""
+    size = _text("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    return float(size[:-1]) * 2**10 if size.endswith("K") else 2.0**21
+
+
 def load() -> float:
     """Return the load average of the last minute, 0 where the system has none."""
     try:

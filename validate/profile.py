@@ -372,7 +372,7 @@ def _read(kind, text: str):
 
 
 __all__ = [
-    "COLUMNS", "FLAGS", "POINTS_SUFFIX", "Accepted", "Fingerprint", "Point", "PointsFile", "Profile", "Protocol",
-    "Skipped", "mismatch", "profile_text", "read_points", "read_profile", "sizes_of", "sizes_text",
-    "write_profile", "write_whole",
+    "COLUMNS", "FLAGS", "POINTS_SUFFIX", "Accepted", "Fingerprint", "Point", "PointsFile", "Profile",
+    "Protocol", "Skipped", "mismatch", "profile_text", "read_points", "read_profile", "sizes_of",
+    "sizes_text", "write_profile", "write_whole",
 ]  # fmt: skip

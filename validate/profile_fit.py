@@ -17,7 +17,9 @@ from validate.probes import PROBES
 from validate.profile import Point
 
 #: what every kind may fall back on
-SIMPLE = "roofline/1"
+SIMPLE, ADDED = "roofline/1", "pnorm/1"
+#: kinds without arithmetic that counts
+PASSES = ("elementwise", "embedding")
 
 
 def groups_of(points: Iterable[Point]) -> dict[tuple[str, str], list[Point]]:
@@ -39,7 +41,7 @@ def op_of(points: list[Point]) -> Op:
 def fit_group(points: list[Point], device: Device) -> dict:
     """Return the row of a calibration for points of one kind and format.
 
-    Of the kind's own form and the simple one, the better on shapes left out is taken.
+    Of the kind's own form and the simple ones, the best on shapes left out is taken.
     """
     op, seconds = op_of(points), np.array([point.seconds_min for point in points])
     work, ceilings = work_of(op, device)
@@ -73,7 +75,7 @@ def fit_group(points: list[Point], device: Device) -> dict:
 
 def forms_for(kind: str) -> list[Form]:
     """Return the forms that are tried for a kind, inputs taken as cold: that is how they are measured."""
-    names = dict.fromkeys((FORM_OF.get(kind, SIMPLE), SIMPLE))
+    names = dict.fromkeys((FORM_OF.get(kind, SIMPLE), SIMPLE, *([] if kind in PASSES else [ADDED])))
     return [cold(FORMS[name]) for name in names]
 
 

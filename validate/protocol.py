@@ -15,14 +15,14 @@ from validate.remote import CaseError
 from validate.store import Store
 
 #: visits of a finished point: fewest and most; a block much longer than the best one is a stall
-FEWEST, MOST, STALL, STALLS_PER_CASE = 5, 9, 3.0, 3
+FEWEST, MOST, STALL, STALLS_PER_CASE = 5, 14, 3.0, 3
 #: aimed length of a block [s], drift of the sentinels that makes a run unsteady [%]
 BLOCK_S, UNSTEADY_PCT = 0.012, 10.0
 #: cost of a visit beside its block [s]; cases of a probe and dtype that are not left out
 OVERHEAD_S, ALWAYS_KEPT = 0.005, 12
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The run is to end in order: Ctrl-C, SIGTERM."""
 
 
@@ -72,7 +72,7 @@ def measure(session: Session, cases: list[Case]) -> Outcome:
     drift = {case.key: [] for case in session.sentinels}
     try:
         _rounds(session, live, outcome, rng, drift)
-    except (Stopped, KeyboardInterrupt) as error:
+    except (StoppedError, KeyboardInterrupt) as error:
         outcome.stopped = str(error) or "interrupted"
     for case in live:
         if not session.store.is_done(case):
@@ -84,12 +84,12 @@ def measure(session: Session, cases: list[Case]) -> Outcome:
 def _rounds(session: Session, live: list[Case], outcome: Outcome, rng, drift) -> None:
     """Go round until every case has its visits; how many is settled by the time that is left."""
     _sentinels(session, drift)
-    costs, target = {}, FEWEST
+    costs, stalls, target = {}, {}, FEWEST
     while live and session.left_s > 0:
         rng.shuffle(live)
         session.say("round", round=outcome.rounds + 1, cases=len(live), target=target)
         start = session.now()
-        _round(session, live, outcome, costs)
+        _round(session, live, outcome, costs, stalls)
         outcome.rounds += 1
         if outcome.rounds == 1:
             _drop_to_fit(session, live, costs)
@@ -103,15 +103,16 @@ def _rounds(session: Session, live: list[Case], outcome: Outcome, rng, drift) ->
         _sentinels(session, drift)
 
 
-def _round(session: Session, live: list[Case], outcome: Outcome, costs: dict) -> None:
+def _round(session: Session, live: list[Case], outcome: Outcome, costs: dict, stalls: dict) -> None:
     """Visit every case once; a stalled visit is repeated at the end of the round."""
-    waiting, again = list(live), {}
+    waiting = list(live)
     while waiting:
         case = waiting.pop(0)
         if session.left_s <= 0:
             return
         try:
-            stalled, costs[case.key] = _visit(session, case)
+            patient = stalls.get(case.key, 0) < STALLS_PER_CASE
+            stalled, costs[case.key] = _visit(session, case, patient)
         except CaseError as error:
             live.remove(case)
             session.store.finish(case, error.flag, error.note)
@@ -119,14 +120,14 @@ def _round(session: Session, live: list[Case], outcome: Outcome, costs: dict) ->
             session.say("fail", case=case.key, flag=error.flag, note=error.note)
             continue
         session.say("visit", case=case.key, left_s=session.left_s)
-        if stalled and again.get(case.key, 0) < STALLS_PER_CASE:
-            again[case.key] = again.get(case.key, 0) + 1
+        if stalled:
+            stalls[case.key] = stalls.get(case.key, 0) + 1
             outcome.stalls += 1
             waiting.append(case)
 
 
-def _visit(session: Session, case: Case) -> tuple[bool, float]:
-    """Check a case if nobody did, time one block.
+def _visit(session: Session, case: Case, patient: bool) -> tuple[bool, float]:
+    """Check a case if nobody did, time one block; ``patient`` throws a stalled one away.
 
     Returns whether it stalled and was thrown away, and what another visit costs. [s]
 
@@ -146,7 +147,7 @@ def _visit(session: Session, case: Case) -> tuple[bool, float]:
         raise CaseError("wrong", f"{what}; not timed")
     visit = session.backend.visit(case, BLOCK_S, session.left_s)
     cost = OVERHEAD_S + visit.seconds * visit.calls
-    if record.seconds and visit.seconds > STALL * min(record.seconds):
+    if patient and record.seconds and visit.seconds > STALL * min(record.seconds):
         return True, cost
     store.visited(case, visit.seconds, visit.calls, session.load())
     return False, cost

@@ -1,5 +1,6 @@
 """The parent's side of the worker process: requests with a time limit, a new worker after a bad end."""
 
+import contextlib
 import json
 import queue
 import signal
@@ -79,7 +80,7 @@ class Remote:
             If the worker says so, does not answer in time, or ends.
         """
         usual = self._answer_s if self._process else self._first_s
-        limit = max(1.0, min(usual, left_s))
+        limit = min(usual, max(1.0, left_s))
         if self._process is None:
             self._start()
         try:
@@ -116,10 +117,8 @@ class Remote:
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
 
     def machine(self) -> dict:
         """Return what the worker knows of its device."""

@@ -3,13 +3,14 @@
 import argparse
 import contextlib
 import signal
-import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import calc
+from calc.timing.calibration import calibration_for
 from validate import machine
 from validate.acceptance.predict import accepted
 from validate.own_device import ceilings_of, device_from, own_device
@@ -21,10 +22,9 @@ from validate.plan import (
     planned_cases,
     work,
 )
-from validate.probes import PROBES
 from validate.profile import Fingerprint, Profile, Protocol, Skipped, mismatch, read_profile, write_profile
 from validate.profile_fit import fit_all
-from validate.protocol import BLOCK_S, Outcome, Session, Stopped, measure
+from validate.protocol import BLOCK_S, Outcome, Session, StoppedError, measure
 from validate.remote import CaseError, local_worker
 from validate.run_report import Progress, acceptance_table, errors_table, summary
 from validate.store import Store
@@ -114,8 +114,8 @@ def _run(args, backend, progress, models, start: float, budget_s: float) -> int:
     progress.line(_opening(found, cases, budget_s, before))
     store = Store(folder, found.id, work, args.resume)
     session = Session(
-        backend, store, start + measuring_seconds(budget_s), load=machine.load, say=progress,
-        sentinels=SENTINELS,
+        backend, store, start + measuring_seconds(budget_s), now=time.monotonic, load=machine.load,
+        say=progress, sentinels=SENTINELS,
     )  # fmt: skip
     with stopped_by_signals():
         outcome = measure(session, cases)
@@ -174,7 +174,7 @@ def stopped_by_signals():
     def stop(number, frame):
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
-        raise Stopped(signal.Signals(number).name)
+        raise StoppedError(signal.Signals(number).name)
 
     try:
         old = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -196,7 +196,7 @@ def _finish(found: _Machine, store: Store, outcome: Outcome, protocol: Protocol,
     if profile is None:
         print(f"nothing to fit; points: {store.points_path}")
         return NOTHING
-    profile = _with(profile, protocol, time.monotonic() - start)
+    profile = replace(profile, protocol=replace(protocol, wall_s=time.monotonic() - start))
     path = folder / f"{found.id}.yaml"
     write_profile(profile, path)
     calc.load_calibration.cache_clear()
@@ -206,8 +206,6 @@ def _finish(found: _Machine, store: Store, outcome: Outcome, protocol: Protocol,
 
 def fitted_profile(found, points, protocol: Protocol, progress) -> Profile | None:
     """Return the profile that points give; None where no kind has enough of them."""
-    from calc.timing.calibration import calibration_for
-
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     ceilings, shipped = ceilings_of(points), machine.shipped_device(found.print.name)
     own = None
@@ -225,27 +223,15 @@ def fitted_profile(found, points, protocol: Protocol, progress) -> Profile | Non
         ops=ops, skipped=tuple(_skipped(points, few)), points=f"{found.id}.points.csv", own_device=own,
     )  # fmt: skip
     rows = accepted(points, device, calibration_for(device, _as_calibration(profile)))
-    return _replaced(profile, acceptance=rows)
+    return replace(profile, acceptance=rows)
 
 
 def _as_calibration(profile: Profile):
     """Return the calibration that a profile is, through its file, as everybody else reads it."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{profile.id}.yaml"
         write_profile(profile, path)
         return calc.load_calibration(str(path))
-
-
-def _replaced(profile: Profile, **changes) -> Profile:
-    from dataclasses import replace
-
-    return replace(profile, **changes)
-
-
-def _with(profile: Profile, protocol: Protocol, wall_s: float) -> Profile:
-    return _replaced(profile, protocol=_replaced(protocol, wall_s=wall_s))
 
 
 def _skipped(points, few):
@@ -258,21 +244,13 @@ def _skipped(points, few):
 
 
 def _show(profile: Profile, path: Path) -> None:
-    print(
-        "median error of times: after (shapes left out of the fit), before (calc without this profile), roofline"
-    )
+    """Print the tables, what was skipped, and how to use the profile."""
+    print("median errors: after = shapes left out of the fit, before = calc without this profile")
     print(errors_table(profile))
     if profile.acceptance:
         print("\nsmall decoders, never in the fit: predicted against measured")
         print(acceptance_table(profile.acceptance))
-    print()
-    for line in summary(profile):
-        print(line)
-    print(
-        f"profile: {path}\npoints:  {profile.points_path if profile.path else path.parent / profile.points}"
-    )
-    device = f" --device {path}" if profile.own_device else f" --device {profile.device}"
-    print(f"use it:  python -m calc estimate --model llama-3.1-8b{device} --calibration {path}")
-
-
-__all__ = ["PROBES", "add_arguments", "chosen_device", "fitted_profile", "run", "stopped_by_signals", "sys"]
+    print("", *summary(profile), sep="\n")
+    device = path if profile.own_device else profile.device
+    print(f"profile: {path}\npoints:  {path.parent / profile.points}")
+    print(f"use it:  python -m calc estimate --model llama-3.1-8b --device {device} --calibration {path}")

@@ -122,7 +122,8 @@ def summary(profile: Profile) -> list[str]:
     state = "steady" if p.steady else "unsteady: times are less certain"
     lines.append(
         f"{p.wall_s:.0f} s, {p.rounds} rounds, load {p.load_before:.1f} before and {p.load_after:.1f} after, "
-        f"{profile.machine.threads} threads, drift {p.drift_pct:.0f} % ({state}), {p.stalls} stalled visits repeated"
+        f"{profile.machine.threads} threads, drift {p.drift_pct:.0f} % ({state}), "
+        f"{p.stalls} stalled visits repeated"
     )
     if p.stopped:
         lines.append(f"stopped early: {p.stopped}; --resume goes on")

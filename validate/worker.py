@@ -17,7 +17,7 @@ from validate.probes.base import Case
 READY_BYTES = 3e9
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This machine or build does not have the kernel."""
 
 
@@ -28,14 +28,18 @@ class Worker:
         import torch
 
         from validate.clock import clock_of
-        from validate.machine import pool_size
+        from validate.machine import core_cache_bytes, pool_size
         from validate.probes.bench import Bench
 
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = False
         self.torch, self.bench = torch, Bench(device, pool_bytes or pool_size(torch, device))
-        self.clock = clock_of(torch, self.bench.kind)
+        if self.bench.device.type == "cuda":
+            torch.cuda.set_device(self.bench.device)
+        on_host = self.bench.kind == "cpu"
+        flush = self.bench.flusher(2 * threads * core_cache_bytes()) if on_host else None
+        self.clock = clock_of(torch, self.bench.kind, flush)
         self._ready: OrderedDict = OrderedDict()
         self._each_s: dict[str, float] = {}  # of cases that were ready once
         self._probes = probes
@@ -58,6 +62,7 @@ class Worker:
         args = built.sets[0]
         self.bench.poison_like(built.call(*args))
         out = built.call(*args)
+        args, out = self.bench.to_check(args), self.bench.to_check(out)
         chosen, want = probe.reference(case, args, self.bench)
         error = relative_error(chosen(out), want)
         if not self.bench.is_finite(out):
@@ -75,7 +80,7 @@ class Worker:
             return self._ready[case.key]
         probe = self.probe(case)
         if why := probe.unavailable(case, self.bench):
-            raise Unavailable(why)
+            raise UnavailableError(why)
         size = float(probe.op(case.sizes, case.dtype).activation_bytes)
         while self._ready and size + sum(each[2] for each in self._ready.values()) > READY_BYTES:
             key, (_, timer, _) = self._ready.popitem(last=False)
@@ -107,7 +112,7 @@ def answer(worker, request: dict) -> dict:
         if request["do"] == "check":
             return worker.check(case)
         return worker.visit(case, request["block_s"])
-    except Unavailable as error:
+    except UnavailableError as error:
         return {"flag": "unavailable", "note": str(error)}
     except Exception as error:  # whatever a kernel raises is an answer; the run goes on
         flag = flag_of(error)

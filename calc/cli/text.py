@@ -169,10 +169,11 @@ def report(e) -> str:
 
 
 def _trust(e) -> list[str]:
-    return [
-        f"trust: {e.trust('tpot_s')} (calibration {e.calibration.id!r}: {e.calibration.name.lower()})",
-        f"engine: {calc.overheads_line(e.overheads)}",
-    ]
+    c, measured = e.calibration, e.calibration.device
+    lines = [f"trust: {e.trust('tpot_s')} (calibration {c.id!r}: {c.name.lower()})"]
+    if measured not in ("", e.device.id):
+        lines.append(f"note: calibration {c.id!r} was measured on {measured}, not on {e.device.id}")
+    return [*lines, f"engine: {calc.overheads_line(e.overheads)}"]
 
 
 def _open_loop(e) -> list[str]:

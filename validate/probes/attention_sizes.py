@@ -22,7 +22,7 @@ def heads_of(plan: Plan) -> list[tuple[int, int, int]]:
 
 
 def core(phase: str, sizes: Mapping, dtype: str) -> Op:
-    """Return the work of one call; sizes ``batch new past heads kv_heads d_head window`` are numbers or arrays."""
+    """Return the work of one call; sizes are numbers or arrays."""
     group = Sequences(phase, sizes["batch"], sizes["new"], sizes["past"])
     window = np.asarray(sizes["window"])
     limit = np.where(window > 0, window, sizes["past"] + np.asarray(sizes["new"]))

@@ -75,6 +75,26 @@ class Bench:
             self._pools[dtype] = pool
         return self._pools[dtype]
 
+    def flusher(self, flush_bytes: float):
+        """Return a call that reads so many bytes of the pool, another part each time."""
+        if not flush_bytes:
+            return None
+        parts = self.cold(int(flush_bytes) // 4, dtype="fp32")
+        at = iter(range(10**12))
+        return lambda: parts[next(at) % len(parts)].sum()
+
+    def ones(self) -> torch.Tensor:
+        """Return a scale of one."""
+        return torch.ones((), device=self.device)
+
+    def to_check(self, values):
+        """Return tensors where float64 can be computed: on the host for Apple's devices, else as they are."""
+        if self.kind != "mps":
+            return values
+        if isinstance(values, torch.Tensor):
+            return values.cpu()
+        return tuple(each.cpu() if isinstance(each, torch.Tensor) else each for each in values)
+
     def poison_like(self, out) -> None:
         """Leave NaN where the allocator places the next tensors of an output's sizes."""
         for each in _tensors(out):
@@ -88,11 +108,11 @@ class Bench:
 
     def choose(self, size: int, most: int = CHOSEN) -> torch.Tensor:
         """Return positions along a dimension: first, last and some between."""
+        device = "cpu" if self.kind == "mps" else self.device
         if size <= most:
-            return torch.arange(size, device=self.device)
-        inner = torch.randint(1, size - 1, (most - 2,), device=self.device)
-        ends = torch.tensor([0, size - 1], device=self.device)
-        return torch.cat([ends, inner])
+            return torch.arange(size, device=device)
+        inner = torch.randint(1, size - 1, (most - 2,), device=device)
+        return torch.cat([torch.tensor([0, size - 1], device=device), inner])
 
 
 def _tensors(out) -> list[torch.Tensor]:

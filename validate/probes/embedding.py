@@ -1,10 +1,10 @@
 """Rows read from the embedding table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from calc.work.op import Op
 from calc.work.step import embedding
-from validate.probes.base import Built, Case, precision
+from validate.probes.base import WIDTHS, Built, Case, Plan, precision
 from validate.probes.rows import RowsProbe
 
 #: rows of the table
@@ -15,6 +15,11 @@ class Embedding(RowsProbe):
     """``rows`` tokens' rows of ``width``, at random places of the table."""
 
     name = "embedding"
+
+    def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
+        """Yield a staggered grid of rows and widths whose table fits."""
+        bits = 8 * plan.case_bytes / VOCABULARY / WIDTHS[dtype][0]
+        yield from (each for each in super().sizes(plan, dtype) if each["width"] <= bits)
 
     def op(self, sizes: Mapping, dtype: str) -> Op:
         """Return the bytes of one pass."""

@@ -33,7 +33,8 @@ class Gemm(Probe):
         rows = [m for m in ROWS if m <= (plan.tokens if main else min(plan.tokens, 512))]
         rows = rows[:: 3 - plan.level] if plan.level < 2 else rows
         rows = sorted({1, plan.tokens if main else rows[-1], *rows})
-        for (n, k), m in staggered(list(SHAPES if main else FEW), rows):
+        every = 1 if dtype == "int8" else 2
+        for (n, k), m in staggered(list(SHAPES if main else FEW), rows, every):
             if dtype != "int8" or m > 16:  # CUDA's kernel takes no fewer rows
                 yield {"m": m, "n": n, "k": k}
         if main:
@@ -69,11 +70,12 @@ class Gemm(Probe):
         x = bench.random(m, k, dtype=case.dtype if case.dtype != "fp8" else "bf16", scale=0.5)
         weights = bench.cold(n, k, dtype=case.dtype)
         call, kernel = _CALLS.get(case.dtype, (_plain, "linear"))
-        return Built(call, rotated(x, weights), kernel)
+        scale = [bench.ones()] if case.dtype == "fp8" else []
+        return Built(call, rotated(x, weights, *scale), kernel)
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return some rows and columns of the product in float64."""
-        x, weight = args
+        x, weight = args[:2]
         rows, columns = bench.choose(case.sizes["m"]), bench.choose(case.sizes["n"], 128)
         want = x[rows].double() @ weight[columns].double().T
         return (lambda out: out[rows][:, columns]), want
@@ -85,11 +87,10 @@ def _plain(x, weight):
     return linear(x, weight)
 
 
-def _fp8(x, weight):
+def _fp8(x, weight, scale):
     """Quantise activations with a known scale, multiply, return bf16."""
     import torch
 
-    scale = torch.ones((), device=x.device)
     return torch._scaled_mm(
         x.to(weight.dtype), weight.T, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16
     )

@@ -19,7 +19,7 @@ class LatentDecode(Probe):
 
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
         """Yield heads of one rank, batches and lengths."""
-        lengths = spread(64, max(2 * plan.tokens, 2048), 2 + 2 * plan.level)
+        lengths = spread(64, max(2 * plan.tokens, 2048), 3 + plan.level)
         for i, heads in enumerate((8, 16, 32, 128)):
             for j, batch in enumerate((1, 4, 16)):
                 for k, past in enumerate(lengths):

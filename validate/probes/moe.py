@@ -14,7 +14,7 @@ ROUTINGS = 8
 
 
 class Experts(Probe):
-    """The routed experts of one layer for ``tokens``; ``skew_pct`` is the exponent of popularity, times 100."""
+    """The routed experts of one layer; ``skew_pct`` is 100 times the exponent of their popularity."""
 
     name = "moe"
     shape = ("d_model", "d_expert", "experts", "top_k")
@@ -22,7 +22,7 @@ class Experts(Probe):
 
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
         """Yield tokens from one to four times what is asked for, for each layer; skewed ones too."""
-        tokens = spread(1, 2 * plan.tokens, 5 + 3 * plan.level)
+        tokens = spread(1, 2 * plan.tokens, 6 + 2 * plan.level)
         for i, layer in enumerate((*LAYERS, *model_layers(plan))):
             sizes = dict(zip(self.shape, layer, strict=True))
             if 6 * sizes["experts"] * sizes["d_model"] * sizes["d_expert"] > plan.case_bytes:

@@ -15,7 +15,7 @@ class RowsProbe(Probe):
 
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
         """Yield a staggered grid of rows and widths."""
-        rows = spread(1, plan.tokens, 5 + 2 * plan.level)
+        rows = spread(1, plan.tokens, 7 + 2 * max(0, plan.level - 1))
         widths = self.widths if plan.level else self.widths[1:4]
         for width, n in staggered(list(widths), rows):
             yield {"rows": n, "width": width}

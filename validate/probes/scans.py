@@ -35,8 +35,11 @@ def _chunks(x, size: int):
     return x.split(size, 2)
 
 
-def decayed_scan(state, query, key, value, decay, chunk: int = 256):
-    """Return the read-outs of a prompt of Mamba-2, chunk by chunk, and the state at the end."""
+def decayed_scan(state, query, key, value, decay, chunk: int = 64):
+    """Return the read-outs of a prompt of Mamba-2, chunk by chunk, and the state at the end.
+
+    Chunks are shorter than those of GPU kernels: a processor keeps them in its cache.
+    """
     heads, out = value.shape[2], []
     parts = [_by_head(x, heads) for x in (query, key, value)]
     decays = decay.transpose(1, 2)

@@ -10,6 +10,7 @@ from calc.timing.forms.linear import LINEAR
 from calc.timing.forms.link import LINK
 from calc.timing.forms.mla import DECODE_MLA, PREFILL_MLA
 from calc.timing.forms.moe import MOE
+from calc.timing.forms.pnorm import PNORM
 from calc.timing.forms.prefill import ENCODER, PREFILL
 from calc.timing.forms.ring import RING
 from calc.timing.forms.roofline import ROOFLINE
@@ -20,7 +21,7 @@ __all__ = ["FORMS", "Ceilings", "Form", "Parameter", "Parts", "form", "overlap"]
 FORMS: dict[str, Form] = {
     each.name: each
     for each in (
-        ROOFLINE, RING, GEMM, PREFILL, DECODE, ENCODER, PREFILL_MLA, DECODE_MLA, LINEAR, MOE,
+        ROOFLINE, PNORM, RING, GEMM, PREFILL, DECODE, ENCODER, PREFILL_MLA, DECODE_MLA, LINEAR, MOE,
         COLLECTIVE, CUSTOM_ALLREDUCE, DISPATCH, LINK,
     )
 }  # fmt: skip

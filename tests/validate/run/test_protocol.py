@@ -1,5 +1,7 @@
 """The protocol: rounds, stalls, wrong kernels, bad ends, deadlines; without torch."""
 
+from itertools import pairwise
+
 import pytest
 
 from validate.plan import SENTINELS, work
@@ -32,7 +34,7 @@ def test_visits_of_a_case_are_spread_over_the_session(fake, tmp_path):
     measure(session_on(backend, tmp_path), CASES)
     mine = [i for i, key in enumerate(backend.visits) if key == CASES[0].key]
     rounds = len(backend.visits) / len(mine)
-    assert all(later - earlier > rounds / 4 for earlier, later in zip(mine, mine[1:], strict=False))
+    assert all(later - earlier > rounds / 4 for earlier, later in pairwise(mine))
 
 
 @pytest.mark.parametrize("error", [0.5, float("inf"), float("nan")])

@@ -71,7 +71,7 @@ def test_without_resume_older_points_are_moved_aside_not_lost(tmp_path):
     store.close(True, [CASE])
     fresh = Store(tmp_path, "a", work)
     assert fresh.points == {}
-    kept = [path for path in tmp_path.glob("a.*.points.csv")]
+    kept = list(tmp_path.glob("a.*.points.csv"))
     assert len(kept) == 1
     assert len(read_points(kept[0])) == 1
 
