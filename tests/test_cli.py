@@ -189,9 +189,9 @@ def test_a_whole_process_answers_in_under_a_second_on_a_quiet_machine():
 
 
 def test_validate_is_handed_to_the_validator_with_its_exit_code(capfd):
-    code, _, err = run(capfd, "validate", "run")
+    code, _, err = run(capfd, "validate", "memory", "nowhere.csv")
     assert code == 2
-    assert err == "validate: run is not part of this release yet\n"
+    assert err == "validate: nowhere.csv: cannot be read (No such file or directory)\n"
     code, out, _ = run(capfd, "validate")
     assert code == 0
     assert "python -m validate COMMAND" in out
