@@ -33,10 +33,11 @@ class Gemm(Probe):
         rows = [m for m in ROWS if m <= (plan.tokens if main else min(plan.tokens, 512))]
         rows = rows[:: 3 - plan.level] if plan.level < 2 else rows
         rows = sorted({1, plan.tokens if main else rows[-1], *rows})
+        if dtype == "int8":  # CUDA's kernel takes no fewer rows than 17
+            rows = [m for m in (32, 64, 128, 256, 512) if m <= plan.tokens]
         every = 1 if dtype == "int8" else 2
         for (n, k), m in staggered(list(SHAPES if main else FEW), rows, every):
-            if dtype != "int8" or m > 16:  # CUDA's kernel takes no fewer rows
-                yield {"m": m, "n": n, "k": k}
+            yield {"m": m, "n": n, "k": k}
         if main:
             yield from ({"m": m, "n": 2304, "k": 2048} for m in OFF_TILE if m <= plan.tokens)
             for n, k in model_shapes(plan):

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -129,39 +127,37 @@ def test_a_folder_without_results_says_so(capsys, tmp_path):
     assert "no result files" in err
 
 
-@pytest.fixture
-def fit(monkeypatch):
-    """A stand-in for the fit that keeps what it was called with."""
-    seen = SimpleNamespace(runs=None)
-
-    def fit_profile(runs, engine):
-        seen.runs = runs
-        return {"versions": "any", "kind": "measured"}
-
-    def overheads_text(engine, profiles, title, url, date):
-        return f"id: {engine}\nprofiles: {len(profiles)}\ntitle: {title}\n"
-
-    module = SimpleNamespace(fit_profile=fit_profile, overheads_text=overheads_text)
-    monkeypatch.setitem(sys.modules, "validate.runs.fit", module)
-    return seen
-
-
-def test_calibrate_fits_imported_runs_and_writes_the_file(capsys, tmp_path, fit):
-    out = tmp_path / "mine.yaml"
+def test_calibrate_fits_imported_runs_and_writes_the_file(capsys, tmp_path):
+    """What was fitted to nine figures answers them better than what is shipped."""
+    out, table = tmp_path / "mine.yaml", tmp_path / "rows.csv"
     code, text, err = run(capsys, "calibrate", APPENDED, "--out", out, "--title", "our rack")
-    assert (code, text, err) == (0, f"overheads of vllm from 9 rows -> {out}\n", "")
-    assert out.read_text() == "id: vllm\nprofiles: 1\ntitle: our rack\n"
-    assert {run.metric for run in fit.runs} == {"ttft_s", "tpot_s", "output_tokens_per_s"}
+    assert (code, err) == (0, "")
+    assert text.endswith(f"overheads of vllm from 9 rows -> {out}\n")
+    assert 'title: "our rack"' in out.read_text()
+    run(capsys, "import", APPENDED, "--out", table)
+    shipped, mine = (
+        json.loads(run(capsys, "score", table, "--json", *more)[1]) for more in ((), ("--overheads", out))
+    )
+    off = [
+        sum(abs(row["predicted"] / row["measured"] - 1) for row in record["rows"])
+        for record in (shipped, mine)
+    ]
+    assert off[1] < off[0]
 
 
-def test_calibrate_reads_a_table_that_import_wrote(capsys, tmp_path, fit):
+def test_calibrate_reads_a_table_that_import_wrote(capsys, tmp_path):
     table = tmp_path / "rows.csv"
     run(capsys, "import", APPENDED, "--out", table)
     assert run(capsys, "calibrate", table, "--out", tmp_path / "mine.yaml")[0] == 0
-    assert len(fit.runs) == 9
 
 
-def test_calibrate_asks_which_of_several_engines(capsys, tmp_path, fit):
+def test_too_few_rows_to_calibrate_are_refused_in_one_line(capsys, tmp_path):
+    code, _, err = run(capsys, "calibrate", VLLM, "--out", tmp_path / "mine.yaml", *SAID)
+    assert code == 2
+    assert "rows of vllm are too few to fit; allowed are 6 or more" in err
+
+
+def test_calibrate_asks_which_of_several_engines(capsys, tmp_path):
     other = SAMPLES / "trtllm-latency.json"
     code, _, err = run(capsys, "calibrate", APPENDED, other, "--out", tmp_path / "mine.yaml")
     assert (code, err) == (2, "validate: --engine: the files hold tensorrt-llm, vllm; say which to fit\n")
