@@ -189,8 +189,8 @@ def host_time_s(overheads, n_sequences, n_layers, n_exchanges):
 
 
 @cache
-def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidia") -> Overheads:
-    """Return an engine's overheads for a version and a maker of devices.
+def load_overheads(engine: str, version: str | None = None, vendor: str | None = None) -> Overheads:
+    """Return an engine's overheads for a version and a maker of devices; the first without one.
 
     Examples
     --------
@@ -203,14 +203,22 @@ def load_overheads(engine: str, version: str | None = None, vendor: str = "nvidi
     return _chosen(_checked(files[engine]), version, vendor)
 
 
-def _chosen(data: Mapping, version: str | None, vendor: str) -> Overheads:
-    """Return the profile of a file that speaks for a version on devices of a maker."""
+def _chosen(data: Mapping, version: str | None, vendor: str | None) -> Overheads:
+    """Return the profile of a file that speaks for a version on devices of a maker.
+
+    One that names other makers lends its host numbers, as an assumption: neither its kernels
+    nor its errors say anything about these devices.
+    """
     engine = data["id"]
     fitting = [row for row in data["profiles"] if covers(row["versions"], version)]
     if not fitting:
         known = ", ".join(row["versions"] for row in data["profiles"])
         raise SpecError(f"engine_version: {version!r} of {engine} is not covered; known are {known}")
     row = next((row for row in fitting if vendor in row.get("vendors", ())), fitting[0])
+    makers = row.get("vendors", ())
+    if makers and vendor and vendor not in makers:
+        note = f"host numbers as on devices of {', '.join(makers)}"
+        row = {**row, "kind": "assumed", "kernels": {}, "reach": {}, "errors": {}, "note": note}
     return _overheads(engine, row, tuple(sources_from(data["sources"]).values()))
 
 

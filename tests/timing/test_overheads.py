@@ -180,3 +180,13 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_field(engine_file, cha
 def test_an_engine_without_a_file_is_refused_with_the_known_ones():
     with pytest.raises(calc.SpecError, match=r"engine: 'nothing' has no overheads; known are .*vllm"):
         load_overheads("nothing")
+
+
+def test_a_profile_lends_devices_of_other_makers_host_numbers_only():
+    """Kernels and errors of one maker's devices say nothing about another's."""
+    own, lent = load_overheads("sglang"), load_overheads("sglang", vendor="intel")
+    assert {name: fact.value for name, fact in lent.host.items()} == {
+        name: fact.value for name, fact in own.host.items()
+    }
+    assert (lent.kernels, lent.reach, lent.errors, lent.kind) == ({}, {}, {}, "assumed")
+    assert "nvidia" in lent.note
