@@ -32,7 +32,7 @@ from calc.work.ways import Way, fit_sentence, single_changes
 TIMES = ("ttft_s", "tpot_s")
 RATES = ("output_tokens_per_s", "requests_per_s")
 METRICS = (*TIMES, "e2e_latency_s", *RATES)
-#: label of the kernels -> exponent on the interval that measured runs of calibrated devices have
+#: label of the kernels -> exponent on an interval, over that of the runs which it comes from
 RUN_WIDEN = {"calibrated": 1.0, "extrapolated": 1.15, "family": 1.3, "datasheet": 1.6}
 
 
@@ -129,14 +129,14 @@ class Estimate:
     def _spread(self, metric: str):
         """Factors on a time between which 80 % of measured ones lie.
 
-        Those of measured runs of the engine where there are any, wider where kernels are not
-        calibrated; else the spread of kernels and host time.
+        Those of measured runs of the engine where there are any, wider where kernels are known
+        less well than in those runs; else the spread of kernels and host time.
         """
         error = self.run_error(metric)
         if error is None:
             ratio = np.exp(Z80 * self._duration(metric).sigma)
             return 1 / ratio, ratio
-        widen = RUN_WIDEN[self.trust(metric)]
+        widen = max(1.0, RUN_WIDEN[self.trust(metric)] / RUN_WIDEN[error.trust])
         return error.low**widen, error.high**widen
 
     def run_error(self, metric: str) -> RunError | None:

@@ -20,6 +20,8 @@ def number(value) -> str:
     >>> number(1e-5), number(0.25), number(7)
     ('1.0e-05', '0.25', '7')
     """
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         return "[" + ", ".join(number(each) for each in value) + "]"
     if isinstance(value, int) or value == int(value):

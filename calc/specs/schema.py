@@ -208,6 +208,8 @@ class HostRows(_Strict):
 class RunErrorRow(_Strict):
     """Errors of a metric on runs whose device or model took no part in the fit."""
 
+    trust: Literal["calibrated", "family", "datasheet", "extrapolated"] = "calibrated"
+
     n: int = Field(ge=0)
     median_pct: float
     p90_pct: float

@@ -89,13 +89,17 @@ WAITS = ("prompt_waits", "decode_waits", "burst")
 
 @dataclass(frozen=True)
 class RunError:
-    """How far measured runs lie from predictions: 80 % of measured over predicted, and medians."""
+    """How far measured runs lie from predictions: 80 % of measured over predicted, and medians.
+
+    ``trust`` is the label that most of those predictions had: what weaker ones are held against.
+    """
 
     n: int
     median_pct: float
     p90_pct: float
     low: float
     high: float
+    trust: str = "calibrated"
 
 
 @dataclass(frozen=True, eq=False)

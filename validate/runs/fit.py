@@ -1,5 +1,6 @@
 """Fitting an engine's overheads to measured runs, with devices and models left out to see the error."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -148,8 +149,14 @@ def _errors(members: Sequence[Recorded], outside: dict[str, np.ndarray]) -> dict
     """Errors of both time metrics over both ways of leaving out."""
     first = np.array([member.run.metric in FIRST_TOKEN for member in members])
     ratios = np.stack([time_ratio(members, predicted) for predicted in outside.values()])
-    rows = {"tpot_s": ratios[:, ~first].ravel(), "ttft_s": ratios[:, first].ravel()}
-    return {metric: run_error(values) for metric, values in rows.items() if np.isfinite(values).any()}
+    labels = np.array([member.trust for member in members])
+    result = {}
+    for metric, chosen in (("tpot_s", ~first), ("ttft_s", first)):
+        values = ratios[:, chosen].ravel()
+        if np.isfinite(values).any():
+            label = Counter(labels[chosen].tolist()).most_common(1)[0][0]
+            result[metric] = {**run_error(values), "trust": label}
+    return result
 
 
 def split(values: dict[str, float]) -> tuple[dict, dict, dict]:

@@ -11,7 +11,7 @@ from calc.serving.steps import Steps
 from calc.specs.facts import Fact
 from calc.timing.overheads import GROUPS, HOST, Overheads, host_time_s, kernel_group, own_kernels_s
 from calc.timing.step_time import Duration, TimedOp, is_exchange, roofline_point
-from validate.runs.scenario import Scenario, scenario_of
+from validate.runs.scenario import Scenario, scenario_of, trust
 from validate.runs.table import Run
 
 #: names of the numbers that a profile holds: host numbers, then kernel factors
@@ -56,6 +56,7 @@ class Recorded:
     in_flight: float
     wanted: float
     calls: list
+    trust: str = "calibrated"
 
 
 def recorded(run: Run) -> Recorded:
@@ -76,7 +77,7 @@ def recorded(run: Run) -> Recorded:
         static_service(steps, e.workload)
     else:
         loop_service(steps, e.workload, in_flight, in_flight)
-    return Recorded(run, scenario, in_flight, in_flight + float(e.service.queued), steps.calls)
+    return Recorded(run, scenario, in_flight, in_flight + float(e.service.queued), steps.calls, trust(e, run))
 
 
 @dataclass(eq=False)
