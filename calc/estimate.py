@@ -136,8 +136,15 @@ class Estimate:
         if error is None:
             ratio = np.exp(Z80 * self._duration(metric).sigma)
             return 1 / ratio, ratio
-        widen = max(1.0, RUN_WIDEN[self.trust(metric)] / RUN_WIDEN[error.trust])
+        widen = self.widening(metric)
         return error.low**widen, error.high**widen
+
+    def widening(self, metric: str) -> float:
+        """Return the exponent on the interval of measured runs whose kernels were known better; else 1."""
+        error = self.run_error(metric)
+        if error is None:
+            return 1.0
+        return max(1.0, RUN_WIDEN[self.trust(metric)] / RUN_WIDEN[error.trust])
 
     def run_error(self, metric: str) -> RunError | None:
         """Return how far measured runs of the engine were off, None where there are none."""

@@ -189,6 +189,13 @@ def test_a_range_is_wider_where_kernels_are_not_calibrated():
     assert far > near
 
 
+def test_a_range_is_no_wider_for_kernels_that_the_runs_knew_as_badly():
+    """Gaudi's runs were answered with datasheet kernels: their errors hold those already."""
+    e = calc.estimate("llama-3.1-8b", "gaudi3", calc.Deployment(engine="optimum-habana", weight_dtype="fp8"))
+    assert e.trust("tpot_s") == e.run_error("tpot_s").trust == "datasheet"
+    assert e.widening("tpot_s") == 1.0
+
+
 def test_a_range_comes_from_kernels_where_no_run_was_measured():
     e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(engine="transformers"))
     assert e.run_error("tpot_s") is None

@@ -156,7 +156,7 @@ def _interval(e: "Estimate", metric: str) -> str:
         return "from the spread of kernels and an assumed one of host time: no measured run to go by"
     runs = f"from {counted(error.n, 'measured figure')} of {e.engine.name} {e.overheads.versions}"
     left = f"{runs} on devices or models left out of the fit (median error {error.median_pct:.3g} %)"
-    return left if label == "calibrated" else f"{left}, wider for kernels of trust {label}"
+    return f"{left}, wider for kernels of trust {label}" if e.widening(metric) > 1 else left
 
 
 def _trust(e: "Estimate", metric: str) -> list[str]:

@@ -328,7 +328,7 @@ def test_a_range_says_whether_it_comes_from_measured_runs(estimate):
             assert "no measured run to go by" in note
             continue
         assert f"of {estimate.engine.name} {estimate.overheads.versions}" in note
-        assert ("wider for kernels" in note) == (estimate.trust(metric) != "calibrated")
+        assert ("wider for kernels" in note) == (estimate.widening(metric) > 1)
 
 
 def test_a_collective_is_shown_with_its_ring_and_link():

@@ -69,7 +69,8 @@ Written by `python -m validate overheads ROWS... --report docs/accuracy-runs.md`
 Median (90th percentile) absolute error in percent on {len(outcomes)} measured figures: with all runs in
 the fit of the engines' overheads, and with fits that saw no run of the same device, or of the same
 model, on the same engine. Kernels are those of docs/accuracy.md in all three. The last column is the
-share of figures in the 80 % interval when their device or model was left out.
+share of figures in the 80 % interval when their device or model was left out. A device or model of
+more than 70 % of an engine's figures is not left out: too few would be left to fit.
 
 Rows of InferenceX do not say whether several tokens were predicted at once (MTP), nor whether lengths
 are exact: some cells lie a factor of two from others that are described alike.
@@ -117,11 +118,15 @@ def _table(outcomes: Sequence[Outcome], name: str, key: Callable[[Outcome], str]
     lines.append("|---|---|---|---|---|---|---|")
     for (label, metric), rows in sorted(parts.items()):
         cells = [_errors([o.error_pct(getattr(o, way)) for o in rows]) for way in WAYS]
-        inside = [o.is_inside(getattr(o, way)) for o in rows for way in WAYS[1:]]
+        inside = [o.is_inside(x) for o in rows for way in WAYS[1:] if np.isfinite(x := getattr(o, way))]
         lines.append(
             f"| {label} | {metric} | {len(rows)} | {' | '.join(cells)} | {100 * np.mean(inside):.0f} |"
         )
     return "\n".join(lines)
+
+
+def _share(inside: Sequence[bool]) -> str:
+    return f"{100 * np.mean(inside):.0f}" if inside else "-"
 
 
 WAYS = ("fitted", "without_device", "without_model")

@@ -48,6 +48,8 @@ FREE = {
     "collective": Free(1.1, 0.4, 4.0, _FACTOR_SPREAD),
     "host_collective": Free(1.0, 0.05, 4.0, _BOX_SPREAD),
 }
+#: share of the runs that have to be left for a fit without a device or a model to say anything
+LEAST_SHARE = 0.3
 #: metrics of rows whose error is one of the time to first token; the others are of decoding
 FIRST_TOKEN = ("ttft_s", "prefill_tokens_per_s")
 RATES = ("output_tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s")
@@ -97,7 +99,8 @@ def left_out(members: Sequence[Recorded], by: str) -> np.ndarray:
     """Return predictions of each run from fits that saw no run of its device (or its model).
 
     Where all runs are of one device (or model), of fits that saw no run of its lengths; where
-    those are the same too, of fits to four fifths of the runs.
+    those are the same too, of fits to four fifths of the runs. NaN for a device (or model) of
+    so many runs that too few are left to fit.
     """
     keys = [getattr(member.run, by) for member in members]
     if len(set(keys)) < 2:
@@ -106,7 +109,7 @@ def left_out(members: Sequence[Recorded], by: str) -> np.ndarray:
         keys = [str(i % 5) for i in range(len(members))]
     predicted = np.full(len(members), np.nan)
     for seen, held in _folds(keys):
-        if seen.size:
+        if seen.size >= LEAST_SHARE * len(members):
             values = fitted([members[i] for i in seen])
             part = [members[i] for i in held]
             predicted[held] = Runs(part).predicted(overheads_of(part, values))
