@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,12 @@ class Calibration:
         SpecError
             If the calibration has none for the kind.
         """
+        known = self.__dict__.setdefault("_found", {})  # asked for by every op of every step
+        if (kind, fmt) not in known:
+            known[kind, fmt] = self._search(kind, fmt)
+        return known[kind, fmt]
+
+    def _search(self, kind: str, fmt: str) -> OpFit:
         formats = self.ops.get(kind) or self.ops.get(kind.rsplit("_", 1)[-1])
         if not formats:
             raise unknown_name(f"op kind in calibration {self.id}", kind, self.ops)
@@ -143,6 +149,11 @@ def calibration_for(device: Device, name: "str | Calibration" = "default") -> Ca
     >>> calibration_for(load_device("h100-sxm")).trust
     'calibrated'
     """
+    return _calibration_of(device, name)
+
+
+@lru_cache(maxsize=256)
+def _calibration_of(device: Device, name: "str | Calibration") -> Calibration:
     base = _with_links(load_calibration("datasheet"), device)
     if name == "datasheet":
         return base

@@ -8,6 +8,7 @@ from calc.timing.forms.base import COMPUTE, MEMORY, OVERLAP, Ceilings, Form, Par
 _LOOP = 1.5
 #: output tiles (rows, columns) that kernels choose from
 TILES = ((256, 128), (128, 256), (128, 128), (64, 256), (64, 128), (128, 64), (64, 64), (16, 128), (16, 64))
+_TILE_ROWS, _TILE_COLUMNS = (sorted(set(sizes)) for sizes in zip(*TILES, strict=True))
 
 
 def tiled_flops_time_s(m, n, k, copies, rate_flops_per_s, processors, tile_loss):
@@ -24,8 +25,10 @@ def tiled_flops_time_s(m, n, k, copies, rate_flops_per_s, processors, tile_loss)
     True
     """
     best = None
+    down = {tm: ceil(m / tm) for tm in _TILE_ROWS}
+    across = {tn: ceil(n / tn) for tn in _TILE_COLUMNS}
     for tm, tn in TILES:
-        waves = ceil(copies * ceil(m / tm) * ceil(n / tn) / processors)
+        waves = ceil(copies * down[tm] * across[tn] / processors)
         share = (tm * tn / 32768) ** tile_loss
         time = 2.0 * waves * processors * tm * tn * k / (rate_flops_per_s * share)
         best = time if best is None else minimum(best, time)
