@@ -248,7 +248,7 @@ def memory(
 ) -> Memory:
     """Return the memory of one scenario, without its times.
 
-    Answers shared prefixes, beams and offloading too, which ``estimate`` cannot time yet.
+    Answers several sequences a request and offloading too, which ``estimate`` cannot time yet.
 
     Parameters
     ----------

@@ -19,6 +19,15 @@ def add_command(commands, name: str, help_text: str, example: str, run) -> argpa
 def add_scenario(parser) -> None:
     """Add the options that describe a scenario, and limits on mean times."""
     scenario = parser.add_argument_group("scenario")
+    _add_workload(scenario)
+    _add_settings(scenario)
+    _add_sources(scenario)
+    slo = parser.add_argument_group("limits on mean times")
+    slo.add_argument("--ttft", default=None, metavar="TIME", help="time to first token, e.g. 2s")
+    slo.add_argument("--tpot", default=None, metavar="TIME", help="time per output token, e.g. 50ms")
+
+
+def _add_workload(scenario) -> None:
     scenario.add_argument(
         "--model", required=True, help="id, Hugging Face name, or path of a config.json or spec"
     )
@@ -34,6 +43,9 @@ def add_scenario(parser) -> None:
     )
     scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
                           help="continuous batching (default), one batch, or all memory holds")  # fmt: skip
+
+
+def _add_settings(scenario) -> None:
     scenario.add_argument("--engine", default="vllm", help="serving engine (default vllm)")
     scenario.add_argument(
         "--engine-version", default=None, metavar="V", help="its version (default: newest known)"
@@ -57,6 +69,9 @@ def add_scenario(parser) -> None:
     scenario.add_argument(
         "--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step"
     )
+
+
+def _add_sources(scenario) -> None:
     scenario.add_argument(
         "--calibration", default="default", help="default, family, datasheet, an id or a path"
     )
@@ -74,9 +89,6 @@ def add_scenario(parser) -> None:
     scenario.add_argument(
         "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"
     )
-    slo = parser.add_argument_group("limits on mean times")
-    slo.add_argument("--ttft", default=None, metavar="TIME", help="time to first token, e.g. 2s")
-    slo.add_argument("--tpot", default=None, metavar="TIME", help="time per output token, e.g. 50ms")
 
 
 def number(name: str, given: str | None) -> float | None:
@@ -151,7 +163,7 @@ def speculation_of(given: str | None) -> "calc.Speculation | None":
 
 def add_memory_options(parser) -> None:
     """Add what memory is answered for beyond a timed scenario."""
-    more = parser.add_argument_group("memory only: sharing, adapters, offloading")
+    more = parser.add_argument_group("memory only: beams, adapters, offloading")
     more.add_argument(
         "--max-context", default=None, metavar="TOKENS", help="length the engine is started for"
     )

@@ -7,113 +7,29 @@ Only the loaders import this module (and with it pydantic), when they read a fil
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
 from calc.specs.errors import SpecError, short
-
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]*$")]
-Day = Annotated[str, StringConstraints(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")]
-Topology = Literal["switch", "mesh", "torus", "bridge", "pcie"]
-DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
+from calc.specs.schema_device import Day, DeviceFile, FactRow, Id, SourceRow, Strict, Topology
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class SourceRow(_Strict):
-    """Where figures were read."""
-
-    title: str
-    url: str = ""
-    date: str = ""
-    note: str = ""
-
-
-class Alternative(_Strict):
-    """A figure that lost, and why."""
-
-    value: float
-    unit: str
-    source: str | list[str] = ""
-    reason: str
-
-
-class FactRow(_Strict):
-    """One number as its source prints it."""
-
-    value: float = Field(ge=0)
-    unit: str
-    kind: Literal["published", "measured", "derived", "secondary", "assumed"]
-    source: str | list[str] = ""
-    date: str = ""
-    note: str = ""
-    alternatives: list[Alternative] = []
-
-
-class MemoryRows(_Strict):
-    """Memory of one device: the label, what the driver reports, and its bandwidth."""
-
-    type: str = ""
-    capacity: FactRow
-    reported: FactRow | None = None
-    bandwidth: FactRow
-
-
-class LinkRows(_Strict):
-    """The scale-up link between devices of one node or rack, one direction."""
-
-    name: str
-    topology: Literal[Topology, "none"]
-    domain: int = Field(ge=1, description="devices that reach each other over this link")
-    bandwidth: FactRow | None = Field(None, description="per device to all peers, one direction")
-    per_peer: FactRow | None = Field(None, description="to one peer, one direction, where it is less")
-
-
-class DeviceFile(_Strict):
-    """One accelerator, per device (not per board, node or rack)."""
-
-    id: Id
-    name: str
-    vendor: Id
-    architecture: Id = Field(description="generation, e.g. hopper: the key of calibration families")
-    status: Literal["available", "announced"]
-    release: str = ""
-    form_factor: str = ""
-    compute_capability: str = ""
-    aliases: list[str] = []
-    note: str = ""
-    sources: dict[str, SourceRow]
-    memory: MemoryRows
-    peaks: dict[Literal[DTYPES], FactRow] = Field(description="dense matrix peak per dtype")
-    processors: FactRow | None = Field(None, description="SMs, CUs or cores")
-    clock: FactRow | None = None
-    cache: FactRow | None = Field(None, description="last-level cache")
-    power: FactRow | None = None
-    link: LinkRows
-    host_link: FactRow | None = Field(None, description="to the host, one direction")
-    network: FactRow | None = Field(None, description="per device to other nodes, one direction")
-    purchase: FactRow | None = None
-    devices_per_node: int = Field(8, ge=1)
-
-
-class ModelFile(_Strict):
+class ModelFile(Strict):
     """One model: names, where its shape was read, the fields of its config.json."""
 
     id: Id
     name: str
-    aliases: list[str] = []
+    aliases: list[str] = Field([])
     note: str = ""
     sources: dict[str, SourceRow]
     config_kind: Literal["published", "secondary", "assumed"]
     config_source: str | list[str]
-    published: dict[Literal["parameters", "active_parameters", "cache_bytes_per_token"], FactRow] = {}
+    published: dict[Literal["parameters", "active_parameters", "cache_bytes_per_token"], FactRow] = Field({})
     config: dict[str, Any]
 
 
-class PriceRow(_Strict):
+class PriceRow(Strict):
     """One price per device-hour as seen on a date."""
 
     device: Id
@@ -127,7 +43,7 @@ class PriceRow(_Strict):
     note: str = ""
 
 
-class PriceFile(_Strict):
+class PriceFile(Strict):
     """The price rows of one provider."""
 
     provider: Id
@@ -139,7 +55,7 @@ class PriceFile(_Strict):
 _VERSIONS = r"^(any|(>=|<)\d+(\.\d+)*(,(>=|<)\d+(\.\d+)*)*)$"
 
 
-class EngineRows(_Strict):
+class EngineRows(Strict):
     """Defaults and overheads of a serving engine."""
 
     memory_utilization: FactRow
@@ -159,16 +75,16 @@ class EngineRows(_Strict):
     max_batched_tokens: FactRow
 
 
-class SmallDevices(_Strict):
+class SmallDevices(Strict):
     """Scheduler limits on devices with less memory than ``below``, or with a name among ``named``."""
 
     below: FactRow
-    named: list[str] = []
+    named: list[str] = Field([])
     max_sequences: FactRow
     max_batched_tokens: FactRow
 
 
-class EngineProfile(_Strict):
+class EngineProfile(Strict):
     """One engine in a range of versions, e.g. ``>=0.17,<0.18`` or ``any``."""
 
     small_devices: SmallDevices | None = None
@@ -177,7 +93,7 @@ class EngineProfile(_Strict):
     facts: EngineRows
 
 
-class EngineFile(_Strict):
+class EngineFile(Strict):
     """One serving engine: how it budgets memory, and its profiles, newest first."""
 
     id: Id
@@ -189,7 +105,7 @@ class EngineFile(_Strict):
     profiles: list[EngineProfile] = Field(min_length=1)
 
 
-class HostRows(_Strict):
+class HostRows(Strict):
     """Host time and scheduling of an engine; see ``calc.timing.overheads``."""
 
     step_s: float = Field(ge=0, le=1)
@@ -205,7 +121,7 @@ class HostRows(_Strict):
     equal_burst: float = Field(ge=0, le=1)
 
 
-class RunErrorRow(_Strict):
+class RunErrorRow(Strict):
     """Errors of a metric on runs whose device or model took no part in the fit."""
 
     trust: Literal["calibrated", "family", "datasheet", "extrapolated"] = "calibrated"
@@ -217,11 +133,11 @@ class RunErrorRow(_Strict):
     high: float = Field(ge=1, description="10 % lie above predicted times this")
 
 
-class OverheadProfile(_Strict):
+class OverheadProfile(Strict):
     """What an engine of a range of versions adds to its kernels on devices of some makers."""
 
     versions: str = Field(pattern=_VERSIONS)
-    vendors: list[Id] = []
+    vendors: list[Id] = Field([])
     kind: Literal["measured", "assumed"]
     host: HostRows
     kernels: dict[
@@ -241,11 +157,11 @@ class OverheadProfile(_Strict):
     reach: dict[Literal["prefill_attention", "decode_attention", "gemm", "moe"], float] = Field(
         {}, description="share of the roofline that the engine's own kernels reach at least"
     )
-    errors: dict[Literal["tpot_s", "ttft_s"], RunErrorRow] = {}
+    errors: dict[Literal["tpot_s", "ttft_s"], RunErrorRow] = Field({})
     note: str = ""
 
 
-class OverheadFile(_Strict):
+class OverheadFile(Strict):
     """The overheads of one engine, newest versions first."""
 
     id: Id
@@ -255,7 +171,7 @@ class OverheadFile(_Strict):
     profiles: list[OverheadProfile] = Field(min_length=1)
 
 
-class OpError(_Strict):
+class OpError(Strict):
     """How well a form fits: medians and 90th percentiles of the absolute error, and the bias."""
 
     n: int = Field(ge=0, description="points of the fit")
@@ -267,14 +183,14 @@ class OpError(_Strict):
     high: float = Field(ge=1, description="10 % lie above predicted times this")
 
 
-class BeforeRow(_Strict):
+class BeforeRow(Strict):
     """Errors on the same points without this file: medians of the absolute error, and how often known."""
 
     roofline_median_pct: float = Field(description="by the measured ceilings alone")
     default_median_pct: float | None = Field(None, description="by what speaks for the device otherwise")
 
 
-class OpRows(_Strict):
+class OpRows(Strict):
     """Parameters of one form for one kind of op in one format."""
 
     form: str = Field(pattern=r"^[a-z_]+/[0-9]+$")
@@ -287,7 +203,7 @@ class OpRows(_Strict):
     range: dict[str, list[float]] = Field({}, description="smallest and largest size that was fitted")
 
 
-class Adjustment(_Strict):
+class Adjustment(Strict):
     """Parameters changed in what a file takes over, where a form has them, and why."""
 
     ops: list[str] = Field([], description="op kinds; all when not given")
@@ -300,7 +216,7 @@ class Adjustment(_Strict):
     note: str
 
 
-class MachineRows(_Strict):
+class MachineRows(Strict):
     """Fingerprint of the machine that a profile was measured on."""
 
     kind: Literal["cpu", "cuda", "rocm", "mps"]
@@ -313,7 +229,7 @@ class MachineRows(_Strict):
     driver: str = ""
 
 
-class ProtocolRows(_Strict):
+class ProtocolRows(Strict):
     """How a profile was measured, and how steady the machine was."""
 
     statistic: str
@@ -330,7 +246,7 @@ class ProtocolRows(_Strict):
     note: str = ""
 
 
-class AcceptanceRow(_Strict):
+class AcceptanceRow(Strict):
     """One step of a small decoder that took no part in the fit, measured and predicted. [s]"""
 
     decoder: str
@@ -347,7 +263,7 @@ class AcceptanceRow(_Strict):
     trust: Literal["calibrated", "family", "datasheet", "extrapolated"]
 
 
-class SkippedRow(_Strict):
+class SkippedRow(Strict):
     """A probe or case that was not measured, or whose kernel was wrong, and why."""
 
     probe: str
@@ -355,7 +271,7 @@ class SkippedRow(_Strict):
     case: str = ""
 
 
-class CalibrationFile(_Strict):
+class CalibrationFile(Strict):
     """Kernel parameters per op kind and format, for one device, a family of devices, or any."""
 
     id: Id
@@ -366,7 +282,7 @@ class CalibrationFile(_Strict):
     links: list[Topology] = Field([], description="topologies whose collectives a link file speaks for")
     based_on: str = Field("", description="id of the file whose parameters a family takes over")
     without: list[str] = Field([], description="formats that are not taken over")
-    adjust: list[Adjustment] = []
+    adjust: list[Adjustment] = Field([])
     widen: float = Field(1.0, ge=1, le=20, description="exponent on the ends of the interval")
     date: str = ""
     software: str = ""
@@ -376,13 +292,13 @@ class CalibrationFile(_Strict):
     # what python -m validate run adds
     profile: Literal[1] | None = Field(None, description="version of the fields below")
     machine: MachineRows | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field({})
     protocol: ProtocolRows | None = None
     ceilings: dict[str, float] = Field(
         {}, description="measured, e.g. copy_bytes_per_s, gemm_bf16_flops_per_s"
     )
-    acceptance: list[AcceptanceRow] = []
-    skipped: list[SkippedRow] = []
+    acceptance: list[AcceptanceRow] = Field([])
+    skipped: list[SkippedRow] = Field([])
     points: str = Field("", description="file of the measured points, beside this one")
     own_device: DeviceFile | None = Field(None, description="the machine as a device, where none is shipped")
 
