@@ -307,6 +307,9 @@ def _check_timed(deployment: Deployment, workload: Workload) -> None:
         raise SpecError(
             f"shared_prefix_tokens: {shared}: allowed is 0 in an open loop; closed loops are timed"
         )
+    if deployment.hold_steps and workload.mode == "open_loop":
+        held = deployment.hold_steps
+        raise SpecError(f"hold_steps: {held:g}: allowed is 0 in an open loop; closed loops are timed")
     if deployment.speculation is not None and workload.mode == "open_loop":
         kind = deployment.speculation.kind
         raise SpecError(f"speculation: {kind!r}: allowed is None in an open loop; closed loops are timed")

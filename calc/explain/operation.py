@@ -5,12 +5,14 @@ from types import SimpleNamespace
 from calc.estimate import Estimate
 from calc.explain import scenario
 from calc.explain.trace import Trace
+from calc.specs.numeric import minimum
 from calc.timing.calibration import OpFit
 from calc.timing.collectives import exchange_time_s
+from calc.timing.exchange import exchange, least_exchange_s
 from calc.timing.forms.link import latency_s, share
-from calc.timing.overheads import kernel_group
+from calc.timing.overheads import kernel_group, own_kernels_s
 from calc.timing.roofline import op_time_s, roofline_time_s
-from calc.timing.step_time import Duration, TimedOp, call_parts, call_s, work_of
+from calc.timing.step_time import Duration, TimedOp, call_parts, call_s, launch_s, work_of
 from calc.work.op import Op, Precision, gemm
 
 
@@ -41,7 +43,8 @@ def _by_form(t: Trace, e: Estimate, row: TimedOp, work) -> tuple:
     """Symbols of the time of a call by the calibration's form alone, and of the fixed cost in it."""
     op, fit = row.op, row.fit
     parts, note = call_parts(fit, *work_of(op, e.device), cold=True), _origin(fit)
-    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", parts.fixed_s, "s", note)
+    launch = minimum(parts.fixed_s, launch_s(fit))
+    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", launch, "s", note)
     words = f"a call by form {fit.form.name}"
     if fit.form.name != "roofline/1":
         return t.derived("t_form", words, parts.seconds, "s", note), fixed
@@ -72,15 +75,33 @@ def _reach(t: Trace, e: Estimate, op: Op):
 
 def _formed(t: Trace, e: Estimate, row: TimedOp, calls):
     """Symbol of an exchange by a fitted form: fixed cost and transfer."""
-    op, fit, factor = row.op, row.fit, e.overheads.factor(row.op, e.device)
-    each = {name: float(getattr(row, name)) / float(op.count) / factor for name in ("seconds", "fixed_s")}
-    rest, note = each["seconds"] - each["fixed_s"], _origin(fit)
-    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", each["fixed_s"], "s", note)
+    op, fit = row.op, row.fit
+    parts, note = exchange(op, e.device, e.calibration, e.overheads.engine).parts, _origin(fit)
+    fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", parts.fixed_s, "s", note)
+    rest = parts.seconds - parts.fixed_s
     work = t.derived("t_work", f"transfer of a call by form {fit.form.name}", rest, "s", note)
+    return _exchanged(
+        t, e, row, calls, fixed, t.define("t_call", "a call by the tables", "s", _sum, fixed, work)
+    )
+
+
+def _sum(one, other):
+    return one + other
+
+
+def _exchanged(t: Trace, e: Estimate, row: TimedOp, calls, fixed, table):
+    """Symbol of all calls of an exchange: by the tables, or at the share of the link that engines reach."""
+    op, reach = row.op, _reach(t, e, row.op)
+    least = 0.0
+    if reach:
+        note = f"{op.comm_bytes:g} byte at the full bandwidth of the link"
+        least = t.derived(
+            "t_least", "the least that the link allows a call", least_exchange_s(op, e.device), "s", note
+        )
     return t.define(
         "t_op", f"largest operation of the step: {op.name}", "s",
-        lambda calls, factor, fixed, work: calls * factor * (fixed + work),
-        calls, _factor(t, e, op), fixed, work,
+        lambda calls, factor, table, fixed, *own: calls * own_kernels_s(factor * table, factor * fixed, *own),
+        calls, _factor(t, e, op), table, fixed, least, reach,
     )  # fmt: skip
 
 
@@ -113,11 +134,11 @@ def _collective(t: Trace, e: Estimate, row: TimedOp):
     )
     rounds = t.given("r", "rounds of the ring", op.shape["rounds"], "count")
     root = t.derived("c", "growth with the root of the payload", fit.parameters["per_root_s"], "s", note)
-    return t.define(
-        "t_op", f"largest operation of the step: {op.name}", "s",
-        lambda calls, factor, *call: calls * factor * exchange_time_s(*call),
-        calls, _factor(t, e, op), payload, ranks, link, fixed, reached, rounds, root,
+    table = t.define(
+        "t_call", "a call by the tables", "s",
+        exchange_time_s, payload, ranks, link, fixed, reached, rounds, root,
     )  # fmt: skip
+    return _exchanged(t, e, row, calls, fixed, table)
 
 
 def _flops(t: Trace, op: Op):

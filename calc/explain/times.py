@@ -177,14 +177,14 @@ def _step(t: Trace, symbol, label, words, duration: Duration, host: Estimate | N
 
 def _overhead(t: Trace, name: str, e: Estimate, exchanges):
     """Symbol of the engine's host time in a decode step of one batch."""
-    names = ("step_s", "sequence_s", "layer_s", "exchange_s")
+    names = ("step_s", "sequence_s", "layer_s", "exchange_s", "together_s")
     facts = [batches.host(t, e, f"h_{name.removesuffix('_s')}", name) for name in names]
     layers = scenario.model_size(t, e, "L_model", "layers of the model", e.model.n_layers)
     crossed = t.derived("n_exchanges", "exchanges between devices in a decode step", exchanges, "count",
                         "from the list of operations") if exchanges else 0  # fmt: skip
     return t.define(
         name, "engine overhead, decode step", "s",
-        lambda *v: host_time_s(SimpleNamespace(**dict(zip(names, v[:4], strict=True))), *v[4:]),
+        lambda *v: host_time_s(SimpleNamespace(**dict(zip(names, v[:5], strict=True))), *v[5:]),
         *facts, batches.batch(t, e), layers, crossed,
     )  # fmt: skip
 

@@ -133,7 +133,8 @@ def decode_steps_of(output_tokens, tokens_per_step=1):
     >>> decode_steps_of(256), decode_steps_of(1), decode_steps_of(256, 2.5)
     (255, 1, 102.0)
     """
-    return maximum((output_tokens - 1) / tokens_per_step if tokens_per_step != 1 else output_tokens - 1, 1)
+    steps = output_tokens - 1
+    return maximum(steps if _is_one(tokens_per_step) else steps / tokens_per_step, 1)
 
 
 def arriving_chunks(chunks, in_flight):
@@ -177,7 +178,12 @@ def mean_step(share, mixed: Duration, decode: Duration) -> Duration:
 
 def time_per_token(step: Duration, tokens_per_step) -> Duration:
     """Return the time per token of a step that gains a sequence so many."""
-    return step if tokens_per_step == 1 else step.times(1 / tokens_per_step)
+    return step if _is_one(tokens_per_step) else step.times(1 / tokens_per_step)
+
+
+def _is_one(tokens_per_step) -> bool:
+    """Whether no step gains more than a token: then nothing is divided, and whole numbers stay whole."""
+    return not getattr(tokens_per_step, "ndim", 0) and tokens_per_step == 1
 
 
 def batch_of(in_flight, ranks):
@@ -191,7 +197,7 @@ def batch_of(in_flight, ranks):
     return maximum(1.0, in_flight / ranks)
 
 
-def scheduler_wait_s(own_s, tpot_s, batch, prompt_waits, decode_waits):
+def scheduler_wait_s(own_s, step_s, batch, prompt_waits, decode_waits):
     """Mean wait between arrival and first token beside the own prefill, if others are there. [s]
 
     A new request waits for ``prompt_waits`` steps such as its own and ``decode_waits`` mean
@@ -202,7 +208,7 @@ def scheduler_wait_s(own_s, tpot_s, batch, prompt_waits, decode_waits):
     >>> scheduler_wait_s(0.1, 0.02, 2, 1.0, 5.0)
     0.1
     """
-    return (own_s * prompt_waits + tpot_s * decode_waits) * (batch - 1) / batch
+    return (own_s * prompt_waits + step_s * decode_waits) * (batch - 1) / batch
 
 
 def burst_wait_s(burst, arriving, per_step, mixed_s, decode_s):
@@ -321,10 +327,12 @@ def loop_service(steps: Steps, load: Workload, in_flight, wanted) -> Service:
     prefill: Little's law gives that wait.
     """
     mix = _mix(steps, load, in_flight)
-    tpot = time_per_token(mean_step(mix.share, mix.mixed, mix.decode).merged(), steps.tokens_per_step)
+    step = mean_step(mix.share, mix.mixed, mix.decode).merged()
+    tpot = time_per_token(step, steps.tokens_per_step)
     own, host = mix.own.times(mix.chunks).seconds, steps.overheads
     prompt_waits, decode_waits, share = (fact.value for fact in host.waits(load).values())
-    scheduler = scheduler_wait_s(own, tpot.seconds, mix.batch, prompt_waits, decode_waits)
+    held = decode_waits + steps.hold_steps
+    scheduler = scheduler_wait_s(own, step.seconds, mix.batch, prompt_waits, held)
     burst = burst_wait_s(share, mix.arriving, mix.per_step, mix.mixed.seconds, mix.decode.seconds)
     unqueued = unqueued_latency_s(
         mix.own, mix.chunks, host.request_s, scheduler, burst, tpot.seconds, load.output_tokens
@@ -356,14 +364,25 @@ def _mix(steps: Steps, load: Workload, in_flight) -> Mix:
     share = mixed_share(arriving, decode_steps, per_step)
     context = prompt + (output - 1) / 2
     decodes, others = (Sequences("decode", count, 1, context) for count in (batch, batch - 1))
+    together, alone = (_chunks(n, chunk, prompt, computed, chunks) for n in (per_step, 1.0))
+    decode, mixed, own = _steps_of(steps, decodes, others, together, alone)
     return Mix(
         batch=batch, chunks=chunks, chunk_tokens=chunk, budget_tokens=budget,
         decode_steps=decode_steps, arriving=arriving, per_step=per_step, share=share,
-        mixed=steps.time(decodes, _chunks(per_step, chunk, prompt, computed, chunks)),
-        decode=steps.time(decodes),
-        own=steps.time(others, _chunks(1.0, chunk, prompt, computed, chunks)),
+        mixed=mixed, decode=decode, own=own,
         scheduler_wait_s=0.0, burst_wait_s=0.0, prefill_wait_s=0.0, queue_wait_s=0.0,
     )  # fmt: skip
+
+
+def _steps_of(steps: Steps, decodes, others, together, alone) -> tuple[Duration, Duration, Duration]:
+    """Times of a step without chunks, of one with them, and of one with a request's own first chunk.
+
+    Where prompts run alone, a step with chunks is two: the decodes wait for the prompts.
+    """
+    decode = steps.time(decodes)
+    if steps.policy == "prefill_first":
+        return decode, decode + steps.time(together), steps.time(alone)
+    return decode, steps.time(decodes, together), steps.time(others, alone)
 
 
 def _chunks(n_chunks, chunk, prompt, computed, chunks) -> Sequences:

@@ -12,8 +12,7 @@ WATERMARK = 0.01
 POLICIES = ("chunked", "prefill_first")
 RESERVES = ("prompt", "request")
 #: what engines do as shipped: assumed from their documentation, where it differs from vLLM V1.
-#: SGLang runs prompts in steps of their own; TensorRT-LLM admits what it can finish (no eviction).
-_POLICY = {"sglang": "prefill_first"}
+#: TensorRT-LLM admits what it can finish (no eviction).
 _RESERVE = {"tensorrt-llm": "request"}
 
 
@@ -100,7 +99,7 @@ def scheduler_of(
         budget_tokens=budget,
         blocks=int(floor(memory.max_concurrency * ceil(request_tokens / block) / ranks)),
         block_tokens=block,
-        policy=policy or _POLICY.get(engine.id, "chunked"),
+        policy=policy or steps.policy,
         reserve=reserve or _RESERVE.get(engine.id, "prompt"),
         cached_share=cached_share,
         ranks=ranks,

@@ -14,6 +14,9 @@ from calc.work.op import Sequences
 from calc.work.sharding import split_of
 from calc.work.step import step_ops
 
+#: what engines do with prompts as shipped, where it differs from chunks that share steps with decodes
+POLICY = {"sglang": "prefill_first"}
+
 
 @dataclass(frozen=True, eq=False)
 class Steps:
@@ -31,6 +34,16 @@ class Steps:
     def tokens_per_step(self):
         """Tokens that a sequence gains in a decode step: one, without drafts."""
         return 1
+
+    @property
+    def policy(self) -> str:
+        """``"chunked"``: prompt chunks share steps with decodes; ``"prefill_first"``: they run alone."""
+        return POLICY.get(self.engine.id, "chunked")
+
+    @property
+    def hold_steps(self):
+        """Decode steps that the scheduler's settings let a new request wait."""
+        return self.deployment.hold_steps
 
     @property
     def stages(self):

@@ -39,6 +39,10 @@ class Deployment:
         Host memory per device that the cache may be offloaded to. [byte]
     speculation : Speculation, optional
         Speculative decoding; timed by ``calc.speculate``.
+    hold_steps : float
+        Decode steps that the scheduler's settings let a new request wait on average: half of
+        SGLang's ``scheduler_recv_interval``, TensorRT-LLM's ``batch_wait_timeout_iters`` where
+        few requests come meanwhile. Closed loops only.
 
     Examples
     --------
@@ -63,6 +67,7 @@ class Deployment:
     lora_rank: int = 16
     host_cache_bytes: float = 0.0
     speculation: Speculation | None = None
+    hold_steps: float = 0.0
 
     def __post_init__(self):
         put = object.__setattr__
@@ -82,7 +87,8 @@ class Deployment:
         if self.kv_dtype is not None:
             kv_bytes(self.kv_dtype)
         self._check_utilization()
-        _finite("host_cache_bytes", self.host_cache_bytes)
+        _finite("host_cache_bytes", self.host_cache_bytes, "bytes")
+        _finite("hold_steps", self.hold_steps, "steps")
         if self.speculation is not None and not isinstance(self.speculation, Speculation):
             raise SpecError(f"speculation: {self.speculation!r} is not allowed; allowed is a Speculation")
 
@@ -107,6 +113,6 @@ class Deployment:
         return self.tp * self.pp * self.dp
 
 
-def _finite(name: str, value) -> None:
+def _finite(name: str, value, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
-        raise SpecError(f"{name}: {value!r} is not allowed; allowed are bytes from 0")
+        raise SpecError(f"{name}: {value!r} is not allowed; allowed are {what} from 0")

@@ -112,6 +112,7 @@ class HostRows(Strict):
     sequence_s: float = Field(ge=0, le=0.1)
     layer_s: float = Field(ge=0, le=0.1)
     exchange_s: float = Field(ge=0, le=0.1)
+    together_s: float = Field(0.0, ge=0, le=0.1)
     request_s: float = Field(ge=0, le=10)
     prompt_waits: float = Field(ge=0, le=20)
     decode_waits: float = Field(ge=0, le=200)
@@ -154,8 +155,8 @@ class OverheadProfile(Strict):
         ],
         float,
     ] = Field({}, description="factors on the time of kernels")
-    reach: dict[Literal["prefill_attention", "decode_attention", "gemm", "moe"], float] = Field(
-        {}, description="share of the roofline that the engine's own kernels reach at least"
+    reach: dict[Literal["prefill_attention", "decode_attention", "gemm", "moe", "host_collective"], float] = (
+        Field({}, description="share of the roofline, or of the link, that the engine's own kernels reach")
     )
     errors: dict[Literal["tpot_s", "ttft_s"], RunErrorRow] = Field({})
     note: str = ""

@@ -8,7 +8,14 @@ import numpy as np
 from calc.specs.device import Device
 from calc.specs.numeric import maximum, where
 from calc.timing.calibration import Calibration, OpFit, calibration_for
-from calc.timing.collectives import hop_bytes_per_s, is_all_to_all, link_bytes_per_s, near_devices, tiers
+from calc.timing.collectives import (
+    hop_bytes_per_s,
+    is_all_to_all,
+    link_bytes_per_s,
+    near_devices,
+    ring_time_s,
+    tiers,
+)
 from calc.timing.forms import Ceilings, Parts
 from calc.work.expert_load import expert_ranks
 from calc.work.op import Op
@@ -40,6 +47,12 @@ def exchange_work(op: Op, device: Device) -> tuple[dict, Ceilings]:
     stride = op.shape.get("stride", 1)
     work = {**op.shape, **tiers(device, op.shape["world"], stride), "comm_bytes": op.comm_bytes}
     return work, Ceilings(exchange_link_bytes_per_s(op, device), device.bandwidth_bytes_per_s, 1)
+
+
+def least_exchange_s(op: Op, device: Device):
+    """Time that the links alone allow an exchange: a ring at their full bandwidth. [s]"""
+    link = exchange_link_bytes_per_s(op, device)
+    return ring_time_s(op.comm_bytes, op.shape["world"], link, 0.0, 1.0, op.shape["rounds"])
 
 
 def exchange(op: Op, device: Device, calibration: Calibration, engine: str = "") -> Exchange:

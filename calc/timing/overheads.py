@@ -57,6 +57,7 @@ HOST = {
     "sequence_s": ("s", "host time per sequence in a step"),
     "layer_s": ("s", "gaps between kernels, per layer of a step"),
     "exchange_s": ("s", "wait for the slowest device, per exchange in a step"),
+    "together_s": ("s", "host time of a step that several devices take together"),
     "request_s": ("s", "host time of a request before its prefill"),
     "prompt_waits": ("count", "prompts of its own length that a new request waits for"),
     "decode_waits": ("count", "decode steps between arrival and the first token that is seen"),
@@ -177,19 +178,20 @@ def host_time_s(overheads, n_sequences, n_layers, n_exchanges):
     Parameters
     ----------
     overheads : Overheads
-        Or anything with ``step_s``, ``sequence_s``, ``layer_s`` and ``exchange_s``.
+        Or anything with ``step_s``, ``sequence_s``, ``layer_s``, ``exchange_s`` and ``together_s``.
     n_sequences, n_layers, n_exchanges : number or array
         Sequences in the step, layers they pass, and exchanges between devices.
 
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> host = SimpleNamespace(step_s=1e-3, sequence_s=1e-5, layer_s=2e-6, exchange_s=0.0)
+    >>> host = SimpleNamespace(step_s=1e-3, sequence_s=1e-5, layer_s=2e-6, exchange_s=0.0, together_s=5e-4)
     >>> print(f"{1e3 * host_time_s(host, 64, 80, 0):.1f} ms")
     1.8 ms
     """
     each = overheads.sequence_s * n_sequences + overheads.layer_s * n_layers
-    return overheads.step_s + each + overheads.exchange_s * n_exchanges
+    together = where(n_exchanges > 0, overheads.together_s, 0.0)
+    return overheads.step_s + together + each + overheads.exchange_s * n_exchanges
 
 
 @cache
@@ -253,11 +255,11 @@ def _overheads(engine: str, row: Mapping, sources) -> Overheads:
     kind, note = row["kind"], row.get("note", "")
     host = {
         name: Fact(
-            row["host"][name],
+            row["host"].get(name, 0.0),
             unit,
             kind,
             sources if kind != "assumed" else (),
-            f"{row['host'][name]:g} {unit}",
+            f"{row['host'].get(name, 0.0):g} {unit}",
             note=note,
         )
         for name, (unit, _) in HOST.items()

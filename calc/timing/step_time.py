@@ -13,7 +13,7 @@ import numpy as np
 from calc.specs.device import Device
 from calc.specs.numeric import maximum, minimum
 from calc.timing.calibration import TRUST, Calibration, OpFit
-from calc.timing.exchange import exchange, exchange_work
+from calc.timing.exchange import exchange, exchange_work, least_exchange_s
 from calc.timing.forms import Ceilings, Parts
 from calc.timing.forms.attention import CACHE_SPEED
 from calc.timing.overheads import Overheads, host_time_s, kernel_group, own_kernels_s
@@ -272,7 +272,7 @@ def timed_op(
     factor = overheads.factor(op, device) if overheads else 1.0
     op = _as_engines_run(op, calibration) if overheads else op
     if op.is_collective:
-        return _timed_exchange(op, device, calibration, overheads.engine if overheads else "", factor)
+        return _timed_exchange(op, device, calibration, overheads, factor)
     fit = calibration.fit(op.kind, op.format)
     work, ceilings = work_of(op, device)
     parts = call_parts(fit, work, ceilings, cold=cold)
@@ -283,8 +283,9 @@ def timed_op(
     from_cache = CACHE_SPEED if fit.form.resident and not cold else 1.0
     bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
-    reach = overheads.reach.get(kernel_group(op, device), 0.0) if overheads else 0.0
-    each, count = call_s(parts.seconds, parts.fixed_s, least, reach), op.count * (moved > 0)
+    launch = minimum(parts.fixed_s, factor * launch_s(fit))
+    each = call_s(parts.seconds, launch, least, _reach(op, device, overheads))
+    count = op.count * (moved > 0)
     return TimedOp(
         name=op.name,
         seconds=count * each,
@@ -307,6 +308,11 @@ def call_parts(fit: OpFit, work: Mapping, ceilings: Ceilings, *, cold: bool) -> 
     return fit.form.parts(work, ceilings, parameters)
 
 
+def launch_s(fit: OpFit) -> float:
+    """Fixed cost of a call that an engine's own kernels have too: its launch alone. [s]"""
+    return fit.parameters.get("fixed_s", 0.0)
+
+
 def call_s(table_s, fixed_s, least_s, reach):
     """Time of one call: by the tables or the engine's own kernels, never below the roofline. [s]
 
@@ -324,9 +330,18 @@ def _as_engines_run(op: Op, calibration: Calibration) -> Op:
     return replace(op, format=fmt, dtype=dtype) if fmt in calibration.ops.get(op.kind, {}) else op
 
 
-def _timed_exchange(op: Op, device: Device, calibration: Calibration, engine: str, factor) -> TimedOp:
-    parts, fit, outside = exchange(op, device, calibration, engine)
-    seconds, fixed = op.count * factor * parts.seconds, op.count * factor * parts.fixed_s
+def _reach(op: Op, device: Device, overheads: Overheads | None):
+    """Share of the roofline that the engine's own kernels reach; 0 where it has none of its own."""
+    return overheads.reach.get(kernel_group(op, device), 0.0) if overheads else 0.0
+
+
+def _timed_exchange(
+    op: Op, device: Device, calibration: Calibration, overheads: Overheads | None, factor
+) -> TimedOp:
+    parts, fit, outside = exchange(op, device, calibration, overheads.engine if overheads else "")
+    reach, least = _reach(op, device, overheads), least_exchange_s(op, device)
+    each = own_kernels_s(factor * parts.seconds, factor * parts.fixed_s, least, reach)
+    seconds, fixed = op.count * each, op.count * minimum(factor * parts.fixed_s, each)
     return TimedOp(op.name, seconds, fixed, link_s=seconds - fixed, op=op, fit=fit, outside=outside)
 
 

@@ -334,6 +334,17 @@ def test_a_range_says_whether_it_comes_from_measured_runs(estimate):
 def test_a_collective_is_shown_with_its_ring_and_link():
     deployment, load = calc.Deployment(tp=8), calc.Workload(concurrency=1, prompt_tokens=8000)
     why = calc.estimate("llama-3.1-8b", "l40s", deployment, load, calibration="datasheet").explain("ttft_s")
-    formula = next(equation.formula for equation in why.equations if equation.symbol == "t_op")
+    formula = next(equation.formula for equation in why.equations if equation.symbol == "t_call")
     ring = "(t_0 + c * Q ** 0.5 + r * (w - 1) / w * Q / (e_link * W_link) if w > 1 else 0)"
-    assert formula.replace("f * ", "") == f"t_op = n_calls * {ring}"  # the engine's factor, if it has one
+    assert formula == f"t_call = {ring}"
+
+
+def test_an_exchange_is_shown_with_the_share_of_the_link_that_the_engine_reaches():
+    """Over the host engines may reach more of the link than the tables of one box say."""
+    deployment = calc.Deployment(tp=8, engine="tensorrt-llm", engine_version="0.17")
+    load = calc.Workload(concurrency=1, prompt_tokens=8000)
+    estimate = calc.estimate("llama-3.1-8b", "l40s", deployment, load)
+    row = next(row for row in estimate.service.mix.own.rows if row.name == "allreduce")
+    found = {equation.symbol: equation for equation in estimate.explain("ttft_s").equations}
+    assert found["t_op"].value == pytest.approx(float(row.seconds))
+    assert "t_least / max(1e-12, rho)" in found["t_op"].formula

@@ -55,6 +55,48 @@ def test_littles_law_holds_for_requests_in_flight():
     assert e.output_tokens_per_s == pytest.approx(256 * e.requests_per_s)
 
 
+def test_engines_that_run_prompts_alone_let_the_decodes_wait_for_them():
+    """SGLang: a generation's steps are plain decodes and, beside them, the prompts of the others."""
+    load = calc.Workload(concurrency=16, prompt_tokens=2048, output_tokens=256)
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(engine="sglang"), load)
+    mix = e.service.mix
+    plain = Steps(e.model, e.device, e.deployment, e.engine, e.calibration, e.overheads)
+    decode = plain.time(Sequences("decode", 16, 1, 2048 + 255 / 2)).seconds
+    prompt = plain.time(Sequences("prefill", 1, 2048, 0)).seconds
+    assert mix.mixed.seconds == pytest.approx(decode + prompt)
+    assert mix.own.seconds == pytest.approx(prompt)
+    assert e.tpot_s == pytest.approx(decode + 15 * prompt / 255)
+
+
+def test_chunks_that_share_steps_with_decodes_take_less_than_both_alone():
+    load = {"concurrency": 16, "prompt_tokens": 2048, "output_tokens": 256}
+    mix = estimate(**load).service.mix
+    alone = steps().time(Sequences("prefill", 1, 2048, 0)).seconds
+    assert mix.decode.seconds < mix.mixed.seconds < mix.decode.seconds + alone
+
+
+def test_a_scheduler_that_holds_requests_adds_so_many_steps_before_the_first_token():
+    """Mean steps, with drafts too; one request alone waits for nobody, and decoding is not touched."""
+    load = calc.Workload(concurrency=16, prompt_tokens=1024, output_tokens=256)
+    drafts = calc.Speculation("ngram", 3, 0.5)
+    for speculation in (None, drafts):
+        free, held = (
+            calc.estimate(
+                "llama-3.1-8b", "h100-sxm", calc.Deployment(hold_steps=n, speculation=speculation), load
+            )
+            for n in (0, 10)
+        )
+        step = held.tpot_s * (1 if speculation is None else 1.875)
+        assert held.tpot_s == free.tpot_s
+        assert held.ttft_s - free.ttft_s == pytest.approx(10 * step * 15 / 16)
+
+
+def test_what_a_scheduler_holds_is_not_answered_in_an_open_loop():
+    load = calc.Workload(mode="open_loop", requests_per_s=1.0)
+    with pytest.raises(calc.SpecError, match="hold_steps: 10: allowed is 0 in an open loop"):
+        calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(hold_steps=10), load)
+
+
 def test_users_beyond_memory_queue_and_are_counted():
     e = estimate("llama-3.1-70b", tp=2, concurrency=64)
     held = int(e.memory.max_concurrency)

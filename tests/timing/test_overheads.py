@@ -12,6 +12,7 @@ import calc
 from calc.specs.facts import Fact
 from calc.timing import overheads as module
 from calc.timing.calibration import calibration_for
+from calc.timing.exchange import exchange_link_bytes_per_s
 from calc.timing.overheads import (
     GROUPS,
     HOST,
@@ -49,9 +50,15 @@ def step(of, tp=1, batch=64):
 
 
 def test_host_time_is_a_sum_over_the_step_its_sequences_layers_and_exchanges():
-    host = SimpleNamespace(step_s=1e-3, sequence_s=1e-5, layer_s=1e-6, exchange_s=1e-7)
+    host = SimpleNamespace(step_s=1e-3, sequence_s=1e-5, layer_s=1e-6, exchange_s=1e-7, together_s=0.0)
     assert host_time_s(host, 100, 80, 160) == pytest.approx(1e-3 + 1e-3 + 80e-6 + 16e-6)
     assert host_time_s(host, np.array([0, 100]), 80, 160).tolist() == pytest.approx([1.096e-3, 2.096e-3])
+
+
+def test_a_step_that_several_devices_take_together_costs_host_time_once():
+    """Exchanges tell whether there are several; an array of them is answered one by one."""
+    host = SimpleNamespace(step_s=1e-3, sequence_s=0.0, layer_s=0.0, exchange_s=0.0, together_s=2e-3)
+    assert host_time_s(host, 1, 80, np.array([0, 160])).tolist() == pytest.approx([1e-3, 3e-3])
 
 
 @pytest.mark.parametrize(("tp", "exchanges"), [(1, 0), (2, 64)])
@@ -91,6 +98,29 @@ def test_a_factor_scales_its_group_of_kernels_and_no_other():
     for before, after in zip(plain.rows, slower.rows, strict=True):
         is_product = before.op is not None and kernel_group(before.op, H100) == "gemm"
         assert after.seconds == pytest.approx((2 if is_product else 1) * before.seconds, rel=1e-9)
+
+
+def test_engines_reach_a_share_of_the_host_link_where_tables_say_less():
+    """All-reduce of eight L40S: tables of one box say 1.4 GB/s, half the link is 8 times as fast."""
+    l40s = calc.load_device("l40s")
+    op = next(op for op in ops(tp=8) if op.kind == "allreduce")
+    table = timed_op(op, l40s, calibration_for(l40s), overheads=overheads())
+    engine = timed_op(op, l40s, calibration_for(l40s), overheads=overheads(reach={"host_collective": 0.5}))
+    link = 2 * 7 / 8 * op.comm_bytes / exchange_link_bytes_per_s(op, l40s)
+    assert engine.seconds == pytest.approx(engine.fixed_s + op.count * link / 0.5)
+    assert engine.seconds < table.seconds
+    assert engine.link_s + engine.fixed_s == pytest.approx(engine.seconds)
+
+
+def test_own_kernels_pay_the_launch_but_not_the_items_of_the_tables():
+    """Decode attention of many sequences: the form's fixed part counts items, an engine's own does not."""
+    op = next(op for op in ops(batch=2000) if op.kind == "decode_attention")
+    bare = timed_op(op, H100, calibration_for(H100), overheads=overheads())
+    own = timed_op(op, H100, calibration_for(H100), overheads=overheads(reach={"decode_attention": 1.0}))
+    least = op.bytes / H100.bandwidth_bytes_per_s
+    launch = calibration_for(H100).fit(op.kind, op.format).parameters["fixed_s"]
+    assert bare.fixed_s > 2 * op.count * launch
+    assert own.seconds == pytest.approx(op.count * (launch + least))
 
 
 def test_a_factor_below_the_roofline_stops_there():

@@ -7,10 +7,14 @@ import numpy as np
 
 import calc
 from calc.serving.batching import Service, loop_service, static_service
+from calc.serving.speculation import with_drafts
 from calc.serving.steps import Steps
+from calc.specs.device import Device
 from calc.specs.facts import Fact
+from calc.specs.numeric import minimum
+from calc.timing.exchange import least_exchange_s
 from calc.timing.overheads import GROUPS, HOST, Overheads, host_time_s, kernel_group, own_kernels_s
-from calc.timing.step_time import Duration, TimedOp, is_exchange, roofline_point
+from calc.timing.step_time import Duration, TimedOp, is_exchange, launch_s, roofline_point
 from validate.runs.scenario import Scenario, scenario_of, trust
 from validate.runs.table import Run
 
@@ -26,25 +30,44 @@ def overheads_from(engine: str, values: dict[str, float]) -> Overheads:
     return Overheads(engine, "any", host, kernels, reach)
 
 
-class _Recorder(Steps):
+class _Recorder:
     """Steps without overheads that keep the seconds of every step by kernel group."""
 
+    def __init__(self, steps: Steps):
+        self._steps, self.calls = steps, []
+
+    def __getattr__(self, name: str):
+        return getattr(self._steps, name)
+
     def time(self, *groups) -> Duration:
-        duration = super().time(*groups)
+        """Return the time of one step, and keep it."""
+        duration = self._steps.time(*groups)
         seconds, fixed, least = (dict.fromkeys(GROUPS, 0.0) for _ in range(3))
         exchanges = sum(float(row.op.count) for row in duration.rows if is_exchange(row))
         for row in duration.rows:
             if row.op is not None:
                 group = kernel_group(row.op, self.device)
                 seconds[group] += float(row.seconds)
-                fixed[group] += float(row.fixed_s)
-                least[group] += (
-                    float(row.seconds * roofline_point(row, self.device).share) if row.has_work else 0.0
-                )
+                fixed[group] += _launch_s(row)
+                least[group] += _least_s(row, self.device)
         sequences = float(sum(group.logit_rows for group in groups))
         rows = [[each[name] for name in GROUPS] for each in (seconds, fixed, least)]
-        self.__dict__.setdefault("calls", []).append((rows, sequences, exchanges))
+        self.calls.append((rows, sequences, exchanges))
         return duration
+
+
+def _launch_s(row: TimedOp) -> float:
+    """Fixed costs that an engine's own kernels have too. [s]"""
+    if row.op.is_collective:
+        return float(row.fixed_s)
+    return float(minimum(row.fixed_s, row.calls * launch_s(row.fit)))
+
+
+def _least_s(row: TimedOp, device: Device) -> float:
+    """Time that roofline or links allow all calls of a row. [s]"""
+    if row.has_work:
+        return float(row.seconds * roofline_point(row, device).share)
+    return float(row.op.count * least_exchange_s(row.op, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +93,8 @@ def recorded(run: Run) -> Recorded:
     scenario = scenario_of(run)
     e = scenario.estimate()
     in_flight = float(e.service.concurrency)
-    steps = _Recorder(
-        e.model, e.device, e.deployment, e.engine, e.calibration, overheads_from(run.engine, {})
-    )
+    plain = Steps(e.model, e.device, e.deployment, e.engine, e.calibration, overheads_from(run.engine, {}))
+    steps = _Recorder(with_drafts(plain))
     if e.workload.mode == "static":
         static_service(steps, e.workload)
     else:
@@ -87,12 +109,17 @@ class Batch:
     members: Sequence[Recorded]
     overheads: Overheads | None = None
     stages: np.ndarray = field(init=False)
+    policy: str = field(init=False)
     ranks: np.ndarray = field(init=False)
 
     def __post_init__(self):
         steps = [_steps(member) for member in self.members]
         self.stages = np.array([float(each.stages) for each in steps])
         self.ranks = np.array([float(each.ranks) for each in steps])
+        self.policy = steps[0].policy
+        self.hold_steps = np.array([float(each.hold_steps) for each in steps])
+        gained = [float(each.tokens_per_step) for each in steps]
+        self.tokens_per_step = np.array(gained) if max(gained) > 1 else 1
         self._budgets = np.array(
             [
                 float(each.token_budget(m.scenario.workload.prompt_tokens))
@@ -106,9 +133,6 @@ class Batch:
         self._exchanges = np.array([[call[2] for call in member.calls] for member in self.members])
         self._call = 0
 
-    #: no run tells of drafts
-    tokens_per_step = 1
-
     def token_budget(self, prompt_tokens):
         """Most tokens of a step of each run."""
         return self._budgets
@@ -121,7 +145,7 @@ class Batch:
         o = self.overheads
         factors = np.array([o.kernels.get(name, 1.0) for name in GROUPS])
         reach = np.array([o.reach.get(name, 0.0) for name in GROUPS])
-        kernels = own_kernels_s(factors * seconds, fixed, least, reach).sum(axis=1)
+        kernels = own_kernels_s(factors * seconds, factors * fixed, least, reach).sum(axis=1)
         host = host_time_s(o, sequences, self._layers, exchanges)
         return Duration((TimedOp("kernels", kernels), TimedOp("engine overhead", host)))
 
@@ -146,7 +170,8 @@ def _together(loads: Sequence[calc.Workload]) -> calc.Workload:
 
 def _steps(member: Recorded) -> Steps:
     s = member.scenario
-    return Steps(s.model, s.device, s.deployment, calc.engine_of(s.deployment, s.device), None, None)
+    engine = calc.engine_of(s.deployment, s.device)
+    return with_drafts(Steps(s.model, s.device, s.deployment, engine, None, None))
 
 
 class Runs:

@@ -7,11 +7,9 @@ import calc
 from calc.specs.device import Device
 from calc.specs.model import Model
 from validate.names import device_named, model_named
+from validate.runs.settings import ACCEPTANCE, settings_of
 from validate.runs.table import Run, version_of
 
-#: pairs of lengths that InferenceX runs, and the mean length over the one stated
-SPREAD_LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
-MEAN_LENGTH = 0.9
 #: checkpoints in these formats tell TensorRT-LLM to keep the cache in fp8
 _FP8_CACHE = ("fp8", "nvfp4", "fp4")
 
@@ -47,6 +45,8 @@ def scenario_of(run: Run) -> Scenario:
             f"n_devices: {run.n_devices} is not tp * pp * dp ({run.tp} * {run.pp} * {run.dp})"
         )
     model, _ = model_named(run.model)
+    device = device_named(run.device)
+    settings = settings_of(run, model, device)
     deployment = calc.Deployment(
         engine=run.engine,
         engine_version=version_of(run),
@@ -55,11 +55,14 @@ def scenario_of(run: Run) -> Scenario:
         ep=run.ep,
         dp=run.dp,
         weight_dtype=run.weight_dtype or None,
-        kv_dtype=run.kv_dtype or _default_cache(run),
-        max_sequences=run.concurrency,
+        kv_dtype=run.kv_dtype or settings.kv_dtype or _default_cache(run),
+        max_sequences=run.concurrency or settings.max_sequences,
+        max_batched_tokens=settings.max_batched_tokens,
         memory_utilization=_utilization(run),
+        hold_steps=settings.hold_steps,
+        speculation=calc.Speculation("mtp", settings.drafts, ACCEPTANCE) if settings.drafts else None,
     )
-    return Scenario(model, device_named(run.device), deployment, _workload(run))
+    return Scenario(model, device, deployment, _workload(run, settings.mean_length))
 
 
 def counted_once(run: Run) -> Run:
@@ -93,10 +96,9 @@ def _utilization(run: Run) -> float | None:
     return float(found[1]) if found else None
 
 
-def _workload(run: Run) -> calc.Workload:
+def _workload(run: Run, mean: float) -> calc.Workload:
     """Load of a run; a limit on the load turns a maximum load into so many requests."""
     mode = "closed_loop" if run.mode == "max_load" and run.concurrency else run.mode
-    mean = MEAN_LENGTH if has_spread_lengths(run) else 1.0
     return calc.Workload(
         prompt_tokens=round(mean * run.prompt_tokens),
         output_tokens=round(mean * run.output_tokens),
@@ -104,15 +106,6 @@ def _workload(run: Run) -> calc.Workload:
         mode=mode,
         equal_lengths=mean == 1.0,
     )
-
-
-def has_spread_lengths(run: Run) -> bool:
-    """Whether a run is of an InferenceX scenario: lengths from 80 to 100 % of those stated.
-
-    Others state the length of every request. ``RANDOM_RANGE_RATIO`` 0.8 in the client options of
-    https://github.com/SemiAnalysisAI/InferenceX, which runs three pairs of lengths.
-    """
-    return run.group == "inferencex" and (run.prompt_tokens, run.output_tokens) in SPREAD_LENGTHS
 
 
 #: metric of a run -> the figure of an estimate, and the time metric its interval comes from

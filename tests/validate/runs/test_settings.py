@@ -1,0 +1,100 @@
+"""What published benchmarks set beside what their rows say."""
+
+import pytest
+
+import calc
+from validate.runs.scenario import scenario_of
+from validate.runs.settings import ACCEPTANCE, bench_limits, held_steps
+
+B200 = {"group": "inferencex", "device": "b200-sxm", "n_devices": 8, "tp": 8, "output_tokens": 1024}
+R1 = {**B200, "model": "deepseek-ai/DeepSeek-R1"}
+TRT = {**R1, "engine": "tensorrt-llm", "concurrency": 32}
+
+
+def deployment(run, **changes):
+    return scenario_of(run(**changes)).deployment
+
+
+@pytest.mark.parametrize(
+    ("version", "day", "drafts"),
+    [
+        ("1.2.0rc6.post3", "2026-02-05", 3),  # dsr1-fp8-b200-trt-mtp
+        ("1.2.0rc6.post2", "2026-01-29", 0),  # dsr1-fp8-b200-trt
+        ("1.1.0rc2.post2", "2026-01-14", 3),  # the day that drafts came
+        ("1.1.0rc2.post2", "2025-12-15", 0),
+    ],
+)
+def test_version_and_day_tell_whether_deepseek_r1_was_run_with_drafts(run, version, day, drafts):
+    found = deployment(run, **TRT, engine_version=version, notes=f"measured {day}; x").speculation
+    expected = calc.Speculation("mtp", drafts, ACCEPTANCE) if drafts else None
+    assert found == expected
+
+
+def test_ranks_of_attention_data_draft_one_token(run):
+    ranks = {**TRT, "tp": 1, "dp": 8, "ep": 8, "engine_version": "1.2.0rc6.post3"}
+    assert deployment(run, **ranks).speculation.draft_tokens == 1
+
+
+@pytest.mark.parametrize(("concurrency", "drafts"), [(64, 0), (128, 2)])
+def test_cells_that_were_run_both_ways_count_as_run_without_drafts(run, concurrency, drafts):
+    cell = {**R1, "engine": "sglang", "engine_version": "0.5.9", "concurrency": concurrency}
+    found = deployment(run, **cell).speculation
+    assert (found.draft_tokens if found else 0) == drafts
+
+
+def test_rows_of_other_sources_have_no_settings(run):
+    own = {**TRT, "group": "own", "engine_version": "1.2.0rc6.post3"}
+    found = deployment(run, **own)
+    assert (found.speculation, found.max_batched_tokens, found.hold_steps) == (None, None, 0)
+
+
+def test_launch_scripts_say_how_many_tokens_a_step_may_have(run):
+    """TensorRT-LLM: 8192 or prompt, requests and 64, to the next 64; with drafts just that."""
+    assert deployment(run, **TRT, engine_version="1.2.0rc6.post2").max_batched_tokens == 8192
+    long = {**TRT, "prompt_tokens": 8192, "engine_version": "1.2.0rc6.post2"}
+    assert deployment(run, **long).max_batched_tokens == 8320  # 8192 + 32 + 64 = 8288
+    drafted = deployment(run, **TRT, engine_version="1.2.0rc6.post3")
+    assert drafted.max_batched_tokens == 1216  # 4 * 32 + 1024 + 64
+    assert (
+        deployment(run, **{**R1, "engine": "sglang", "engine_version": "0.5.9"}).max_batched_tokens == 16384
+    )
+
+
+def test_launch_scripts_say_how_long_requests_are_held(run):
+    sglang = {**R1, "engine": "sglang", "engine_version": "0.5.9", "notes": "measured 2026-03-25; x"}
+    assert deployment(run, **sglang, concurrency=8).hold_steps == 5
+    assert deployment(run, **sglang, concurrency=16).hold_steps == 15
+    llama = {**B200, "engine": "tensorrt-llm", "engine_version": "", "model": "meta-llama/Llama-3.1-70B"}
+    four = {**llama, "tp": 4, "n_devices": 4, "concurrency": 4}
+    assert deployment(run, **four).hold_steps == pytest.approx(held_steps(20, 4, 1024))
+    assert deployment(run, **llama).hold_steps == 0  # tp 8 runs without
+
+
+def test_requests_that_come_while_others_are_held_wait_less():
+    """Every step a request: the first waits 10 steps, ten more 5 on average."""
+    assert held_steps(10, 2, 1) == pytest.approx((10 + 10 * 5) / 11)
+    assert held_steps(10, 1, 1000) == 10
+
+
+def test_trtllm_bench_limits_a_step_to_what_memory_holds(run):
+    """70B in fp8 on two H100: 95 % of what 70.55 GB of weights leave; from 256 on in steps of 128."""
+    row = {
+        "group": "trtllm_maxload", "engine": "tensorrt-llm", "engine_version": "0.17", "mode": "max_load",
+        "concurrency": "", "tp": 2, "n_devices": 2, "kv_dtype": "fp8", "prompt_tokens": 128,
+        "output_tokens": 2048, "metric": "output_tokens_per_s",
+    }  # fmt: skip
+    found = deployment(run, **row)
+    memory = calc.load_device("h100-sxm").memory_bytes
+    fitting = 0.95 * (2 * memory - 70.55e9) / (163840 * 2176)
+    assert fitting == pytest.approx(265, abs=1)
+    assert found.max_sequences == 384
+    assert found.max_batched_tokens == 2048
+
+
+@pytest.mark.parametrize("most", [1, 40, 200, 300, 900, 1500, 4096])
+def test_limits_of_trtllm_bench_hold_what_fits(most):
+    sequences, tokens = bench_limits(most, 1000, 1000)
+    assert sequences >= most
+    assert tokens >= 2 * most
+    assert sequences % 32 == 0
+    assert tokens % 256 == 0
