@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 from calc.estimate import Estimate
 from calc.explain import scenario
-from calc.explain.cache import cache_of_request
 from calc.explain.explanation import Part
 from calc.explain.metrics import Answer
 from calc.explain.quantities import shown
+from calc.explain.requests import draft_weights, held_by_request
 from calc.explain.trace import Trace
 from calc.explain.weights import weights_per_device
 from calc.specs.deployment import Deployment
@@ -25,7 +25,7 @@ from calc.work.sharding import Split, tp_choices
 
 _BUDGET = ("required_bytes_per_device", "usable_bytes_per_device")
 #: what does not depend on requests, as fields of StageMemory
-_FIXED = ("weights_bytes", "adapter_bytes", "activation_bytes", "other_bytes")
+_FIXED = ("weights_bytes", "draft_bytes", "adapter_bytes", "activation_bytes", "other_bytes")
 
 
 def memory(t: Trace, e: Estimate) -> Answer:
@@ -38,16 +38,18 @@ def memory(t: Trace, e: Estimate) -> Answer:
     )  # fmt: skip
     rows = {
         "weights": m.weights_bytes_per_device,
+        "drafts": m.draft_bytes_per_device,
         "adapters": m.adapter_bytes_per_device,
         "activations": m.activation_bytes_per_device,
         "driver and communication buffers": m.other_bytes_per_device,
         f"cache of {m.needed_requests} request{'s' * (m.needed_requests != 1)}":
             m.needed_requests * m.request_cache_bytes_per_device,
+        "cache of the shared prefix": m.shared_cache_bytes_per_device,
     }  # fmt: skip
     parts = [
         Part(name, float(size), "byte", shown(float(size), "byte"))
         for name, size in rows.items()
-        if size or name != "adapters"
+        if size or name not in ("adapters", "drafts", "cache of the shared prefix")
     ]
     return Answer([needed, usable, short], parts, [
         f"{_sentence(e)}.",
@@ -96,9 +98,10 @@ def _property(cls, name: str, *fields: str):
 
 def fixed_parts(t: Trace, e: Estimate) -> dict[str, object]:
     """Symbols of what does not depend on requests, on one device; 0 where there is none of it."""
-    e = scenario.one_stage(e)
+    whole, e = e, scenario.one_stage(e)
     weights, _ = weights_per_device(t, e)
-    return dict(zip(_FIXED, (weights, _adapters(t, e), _activation(t, e), _other(t, e)), strict=True))
+    drafts = draft_weights(t, whole)
+    return dict(zip(_FIXED, (weights, drafts, _adapters(t, e), _activation(t, e), _other(t, e)), strict=True))
 
 
 def of_stage(e: Estimate, answer, *fields: str):
@@ -214,18 +217,19 @@ def _expert_cut(t: Trace, e: Estimate):
 
 
 def _required(t: Trace, e: Estimate, fixed: dict):
-    request = cache_of_request(t, e)
+    request = held_by_request(t, e)
     wanted = t.derived(
         "r", "requests that must find room at once", e.memory.needed_requests, "count",
         "a static batch as a whole, else one request",
     )  # fmt: skip
 
     def required(count, *held):
-        return of_stage(e, lambda stage: stage.required_bytes(count), *_FIXED, "request_bytes")(*held)
+        fields = (*_FIXED, "request_bytes", "shared_bytes")
+        return of_stage(e, lambda stage: stage.required_bytes(count), *fields)(*held)
 
     return t.define(
         "M_required", "memory needed on one device", "byte",
-        required, wanted, *(fixed[name] for name in _FIXED), request.size,
+        required, wanted, *(fixed[name] for name in _FIXED), request.total, request.shared,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 METRICS = {
     "memory": ("Memory needed on one device", "byte", "memory"),
     "weights_bytes": ("Weights on all devices", "byte", "weights"),
-    "cache_bytes": ("KV cache reserved for the requests in flight, all devices", "byte", "cache"),
+    "cache_bytes": ("KV cache reserved for the requests in flight, all devices", "byte", "reserved"),
     "cache_bytes_per_token": ("KV cache of one more token, one device", "byte", "cache"),
     "cache_tokens": ("Tokens that the cache pool holds", "tokens", "pool"),
     "max_concurrency": ("Requests of this length that the cache pool holds at once", "count", "pool"),

@@ -23,6 +23,14 @@ def output_tokens(t: Trace, e: Estimate):
     return t.given("O", "output tokens of a request", e.workload.output_tokens, "tokens")
 
 
+def sequences(t: Trace, e: Estimate):
+    """Return the symbol of the sequences of a request, entered once; 1 where it is one."""
+    if e.workload.sequences_per_request == 1:
+        return 1
+    words = "sequences of a request: beams, or n of best-of-n"
+    return t.symbol("b_seq") or t.given("b_seq", words, e.workload.sequences_per_request, "count")
+
+
 def in_flight(t: Trace, e: Estimate, value=None):
     """Return the symbol of the requests that run at once."""
     value = e.service.concurrency if value is None else value

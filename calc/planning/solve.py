@@ -14,7 +14,8 @@ from calc.specs.model_files import load_model
 from calc.specs.quantization import WEIGHT_FORMATS
 from calc.specs.workload import Workload
 from calc.work.budget import Memory, memory_of
-from calc.work.sharding import check_tp, tp_choices
+from calc.work.drafts import tp_choices_with_drafts
+from calc.work.sharding import check_tp
 
 #: what can be asked for
 UNKNOWNS = ("concurrency", "context", "n_devices", "weight_dtype")
@@ -29,7 +30,7 @@ class Solution:
     """Answer of ``solve``: the value asked for, with the scenario at that value.
 
     ``value`` is None where nothing does; ``sentence`` says the answer in words. ``estimate``
-    is None where times are not answered (beams, shared prefixes).
+    is None where times are not answered (beams).
     """
 
     for_: str
@@ -67,7 +68,9 @@ class _Question:
 
     def answer(self, for_, value, sentence, deployment=None, load=None) -> Solution:
         d, load = deployment or self.deployment, load or self.workload
-        timed = load.sequences_per_request == 1 and not load.shared_prefix_tokens
+        timed = load.sequences_per_request == 1 and (
+            load.mode != "open_loop" or not load.shared_prefix_tokens
+        )
         e = estimate(self.model, self.device, d, load) if timed else None
         return Solution(for_, value, sentence, d, load, self.memory(d, load), e)
 
@@ -170,7 +173,7 @@ def _n_devices(q: _Question) -> Solution:
     splits = [
         (tp * pp, pp, replace(q.deployment, tp=tp, pp=pp))
         for pp in _PARALLEL
-        for tp in tp_choices(q.model, _PARALLEL)
+        for tp in tp_choices_with_drafts(q.model, q.deployment, _PARALLEL)
         if tp <= reach and pp <= q.model.n_layers
     ]
     for n, _, deployment in sorted(splits, key=lambda row: row[:2]):

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 
 from calc.serving.steps import Steps
-from calc.specs.errors import SpecError
 from calc.specs.model import Model
-from calc.specs.model_files import load_model
 from calc.specs.numeric import where
 from calc.specs.speculation import Speculation
 from calc.timing.step_time import Duration
+from calc.work.drafts import check_next_token_layer, draft_model
 from calc.work.op import Sequences
 
 
@@ -77,8 +76,8 @@ def speculate(steps: Steps, speculation: Speculation, n_sequences, context_token
     Notes
     -----
     Drafting passes take no host time of their own (one engine step holds them all); drafts of a
-    step are equally long for all sequences. The weights and the cache of a draft model are not
-    in ``Memory`` yet: take its ``calc.memory`` and add.
+    step are equally long for all sequences. ``calc.memory`` counts the weights and the cache of
+    what drafts.
 
     Examples
     --------
@@ -147,20 +146,14 @@ def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:
     if speculation.kind == "ngram":
         return None
     if speculation.kind == "draft":
-        draft = load_model(speculation.draft_model)
-        if draft.vocab_size != steps.model.vocab_size:
-            raise SpecError(
-                f"draft_model: {draft.id} has a vocabulary of {draft.vocab_size} tokens; allowed are models "
-                f"with the {steps.model.vocab_size} of {steps.model.id}"
-            )
+        draft = draft_model(steps.model, speculation.draft_model)
         deployment = replace(steps.deployment, weight_dtype=None)
         return replace(steps, model=draft, deployment=deployment)
-    return replace(steps, model=one_layer(steps.model, speculation.kind))
+    return replace(steps, model=one_layer(steps.model, speculation))
 
 
-def one_layer(model: Model, kind: str) -> Model:
+def one_layer(model: Model, speculation: Speculation) -> Model:
     """Return a model cut down to one layer, its embedding and its lm_head: what an EAGLE or MTP head runs."""
-    if kind == "mtp" and not model.mtp:
-        raise SpecError(f"speculation: {model.id} has no next-token layer; allowed are draft, eagle, ngram")
-    layer = model.mtp[0] if kind == "mtp" else model.layers[-1]
+    check_next_token_layer(model, speculation)
+    layer = model.mtp[0] if speculation.kind == "mtp" else model.layers[-1]
     return replace(model, layers=(layer,), mtp=(), mtp_outer=(), encoder_layers=(), encoder_tokens=None)

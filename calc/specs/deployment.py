@@ -38,7 +38,7 @@ class Deployment:
     host_cache_bytes : float
         Host memory per device that the cache may be offloaded to. [byte]
     speculation : Speculation, optional
-        Speculative decoding; timed by ``calc.speculate``.
+        Speculative decoding: what drafts is held in memory and timed in every decode step.
 
     Examples
     --------
