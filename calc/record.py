@@ -104,6 +104,7 @@ def _scenario(e: "Estimate") -> dict:
         "expert_skew": load.expert_skew,
         "equal_lengths": load.equal_lengths,
         "shared_prefix_tokens": load.shared_prefix_tokens,
+        "sequences_per_request": load.sequences_per_request,
         "speculation": asdict(deployment.speculation) if deployment.speculation else None,
         "calibration": e.calibration.id,
         "overheads": overheads_record(e.overheads),

@@ -6,7 +6,7 @@ from calc.estimate import Estimate
 from calc.explain import scenario
 from calc.explain.trace import Trace
 from calc.serving import batching
-from calc.serving.steps import Steps
+from calc.serving.steps import Steps, decode_rows
 from calc.timing.overheads import HOST
 from calc.timing.step_time import Duration, TimedOp
 
@@ -24,6 +24,17 @@ def batch(t: Trace, e: Estimate):
     return t.symbol("N_batch") or t.define(
         "N_batch", "requests in one of the batches side by side", "count",
         batching.batch_of, count, _ranks(t, e),
+    )  # fmt: skip
+
+
+def decoded(t: Trace, e: Estimate):
+    """Return the symbol of the tokens that a decode step of a batch brings logits for."""
+    count = batch(t, e)
+    if e.workload.sequences_per_request == 1:
+        return count
+    return t.symbol("N_rows") or t.define(
+        "N_rows", "sequences in a decode step of a batch", "count",
+        decode_rows, count, scenario.sequences(t, e),
     )  # fmt: skip
 
 

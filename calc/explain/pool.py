@@ -31,9 +31,10 @@ def max_concurrency(t: Trace, e: Estimate) -> Answer:
             lambda ranks, pages, page, *size: over_ranks(ranks, requests_held(pages * page, *size)),
             ranks, pages, request.page, held.shared, held.total,
         )  # fmt: skip
-    limit = int(e.steps.most_sequences)
+    limit, each = int(e.steps.most_sequences), e.workload.sequences_per_request
+    beams = f", {each} for every request," if each > 1 else ""
     return Answer([total], (), [
-        f"The fraction is room for part of one more. At most {limit} sequences run at once in "
+        f"The fraction is room for part of one more. At most {limit} sequences{beams} run at once in "
         f"{e.engine.name}, by {'your' if e.deployment.max_sequences else 'its'} limit max_sequences.",
         *_pool_notes(e),
     ])  # fmt: skip

@@ -185,7 +185,7 @@ def _overhead(t: Trace, name: str, e: Estimate, exchanges):
     return t.define(
         name, "engine overhead, decode step", "s",
         lambda *v: host_time_s(SimpleNamespace(**dict(zip(names, v[:4], strict=True))), *v[4:]),
-        *facts, batches.batch(t, e), layers, crossed,
+        *facts, batches.decoded(t, e), layers, crossed,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calc.estimate import SLO, Estimate, estimate
+from calc.serving.steps import requests_of
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
 from calc.specs.engine import engine_of
@@ -30,7 +31,7 @@ class Solution:
     """Answer of ``solve``: the value asked for, with the scenario at that value.
 
     ``value`` is None where nothing does; ``sentence`` says the answer in words. ``estimate``
-    is None where times are not answered (beams).
+    is None where times are not answered (an open loop with a shared prefix).
     """
 
     for_: str
@@ -68,9 +69,7 @@ class _Question:
 
     def answer(self, for_, value, sentence, deployment=None, load=None) -> Solution:
         d, load = deployment or self.deployment, load or self.workload
-        timed = load.sequences_per_request == 1 and (
-            load.mode != "open_loop" or not load.shared_prefix_tokens
-        )
+        timed = load.mode != "open_loop" or not load.shared_prefix_tokens
         e = estimate(self.model, self.device, d, load) if timed else None
         return Solution(for_, value, sentence, d, load, self.memory(d, load), e)
 
@@ -133,7 +132,8 @@ def _concurrency(q: _Question) -> Solution:
     one = replace(q.workload, mode="closed_loop", concurrency=1)
     memory = q.memory(load=one)
     engine = engine_of(q.deployment, q.device)
-    ceiling = q.deployment.dp * (q.deployment.max_sequences or engine.max_sequences)
+    sequences = q.deployment.dp * (q.deployment.max_sequences or engine.max_sequences)
+    ceiling = int(requests_of(sequences, one.sequences_per_request))
     most = min(int(memory.max_concurrency), ceiling) if memory.fits else 0
 
     def good(users):

@@ -246,7 +246,7 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
         stage_memory(stage, device, d, load, engine, draft if stage is parts[-1] else None) for stage in parts
     )
     tight = _tightest(rows, load.concurrency / d.dp if load.mode == "static" else 1)
-    limit = d.max_sequences or engine.max_sequences
+    limit = (d.max_sequences or engine.max_sequences) / load.sequences_per_request
     most = over_ranks(d.dp, tight.max_concurrency)
     held = floor(maximum(0, minimum(most, d.dp * limit)))
     needed = 1

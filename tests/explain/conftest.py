@@ -40,6 +40,12 @@ SCENARIOS = {
     "latent attention over two nodes in sglang": (
         "deepseek-v3", "h100-sxm", {"engine": "sglang", "tp": 8, "pp": 2, "ep": 8}, {"concurrency": 64},
     ),
+    "several sequences per request": (
+        "llama-3.1-8b", "h100-sxm", {"dp": 2}, {"concurrency": 32, "sequences_per_request": 4},
+    ),
+    "a static batch of beams, windows": (
+        "gemma-3-27b", "h200-sxm", {}, {"mode": "static", "concurrency": 3, "sequences_per_request": 8},
+    ),
     "does not fit": ("llama-3.1-70b", "h100-sxm", {}, {"concurrency": 8}),
     "links to single peers": ("llama-3.1-70b", "mi300x", {"tp": 4}, {"concurrency": 64}),
     "a collective that takes longest": (
