@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from calc.estimate import Estimate
-from calc.explain import scenario
+from calc.explain import drafting, scenario
 from calc.explain.trace import Trace
 from calc.serving import batching
 from calc.serving.steps import Steps, decode_rows
@@ -29,12 +29,12 @@ def batch(t: Trace, e: Estimate):
 
 def decoded(t: Trace, e: Estimate):
     """Return the symbol of the tokens that a decode step of a batch brings logits for."""
-    count = batch(t, e)
-    if e.workload.sequences_per_request == 1:
+    count, drafts = batch(t, e), drafting.draft_tokens(t, e)
+    if e.workload.sequences_per_request == 1 and not drafts:
         return count
     return t.symbol("N_rows") or t.define(
-        "N_rows", "sequences in a decode step of a batch", "count",
-        decode_rows, count, scenario.sequences(t, e),
+        "N_rows", "tokens that a decode step of a batch computes", "count",
+        decode_rows, count, scenario.sequences(t, e), drafts,
     )  # fmt: skip
 
 
@@ -52,9 +52,24 @@ def stages(t: Trace, e: Estimate):
     return t.symbol("pp") or t.given("pp", "pipeline stages", e.deployment.pp, "count")
 
 
+def computed(t: Trace, e: Estimate):
+    """Return the symbol of the prompt tokens that are not in the prefix cache already."""
+    prompt = t.symbol("I") or scenario.prompt_tokens(t, e)
+    if not e.workload.shared_prefix_tokens:
+        return prompt
+    if t.symbol("I_new"):
+        return t.symbol("I_new")
+    words = "leading prompt tokens that all requests share"
+    shared = t.given("I_shared", words, e.workload.shared_prefix_tokens, "tokens")
+    return t.define(
+        "I_new", "prompt tokens to compute", "tokens", batching.computed_tokens, prompt, shared,
+        note="the shared prefix is cached; the last token is computed for its logits",
+    )  # fmt: skip
+
+
 def chunks(t: Trace, e: Estimate):
     """Return the symbol of the chunks of one prompt."""
-    prompt = t.symbol("I") or scenario.prompt_tokens(t, e)
+    prompt = computed(t, e)
     return t.symbol("k") or t.define(
         "k", "chunks of one prompt", "count", batching.prefill_chunks, prompt, scenario.token_budget(t, e)
     )
@@ -70,8 +85,9 @@ def arriving(t: Trace, e: Estimate):
 
 def _decode_steps(t: Trace, e: Estimate):
     return t.symbol("D") or t.define(
-        "D", "decode steps of one generation", "count", batching.decode_steps_of, output_tokens(t, e)
-    )
+        "D", "decode steps of one generation", "count",
+        batching.decode_steps_of, output_tokens(t, e), drafting.tokens_per_step(t, e),
+    )  # fmt: skip
 
 
 def per_step(t: Trace, e: Estimate):
@@ -79,7 +95,9 @@ def per_step(t: Trace, e: Estimate):
     if t.symbol("k_step"):
         return t.symbol("k_step")
     coming, steps, size = arriving(t, e), _decode_steps(t, e), e.service.mix.chunk_tokens
-    chunk = t.derived("I_chunk", "tokens of one chunk", size, "tokens", "prompt over chunks")
+    chunk = t.derived(
+        "I_chunk", "tokens of one chunk", size, "tokens", "what is computed of a prompt over its chunks"
+    )
     return t.define(
         "k_step", "chunks in a step that carries any", "count",
         batching.chunks_per_step, coming, steps, scenario.token_budget(t, e), chunk,

@@ -89,10 +89,6 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
         raise SpecError(
             f"explain: {name} of an open loop is not explained; allowed are closed loops and memory"
         )
-    if estimate.deployment.speculation is not None and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(f"explain: {name} with drafts is not explained; allowed is a deployment without")
-    if estimate.workload.shared_prefix_tokens and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(f"explain: {name} with a shared prefix is not explained; allowed is none")
     trace, answer = traced(estimate, name)
     title, unit, _ = METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)

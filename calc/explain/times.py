@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from calc.estimate import Estimate
-from calc.explain import batches, scenario
+from calc.explain import batches, drafting, scenario
 from calc.explain.batches import output_tokens, seconds_of
 from calc.explain.explanation import Part
 from calc.explain.metrics import Answer
@@ -11,6 +11,7 @@ from calc.explain.operation import largest_operation
 from calc.explain.quantities import counted, shown
 from calc.explain.trace import Trace
 from calc.serving import batching
+from calc.serving.speculation import with_drafts
 from calc.timing.overheads import host_time_s
 from calc.timing.step_time import Duration, TimedOp, longest, n_exchanges
 
@@ -68,19 +69,52 @@ def tpot_s(t: Trace, e: Estimate) -> Answer:
     """Explain the mean time per output token after the first."""
     mix, tpot = e.service.mix, e.service.tpot
     notes = ["The decode step is taken at the mean context of the generation.", *_limits(e)]
+    gain = with_drafts(e.steps).tokens_per_step
     if mix is None:
-        total = _step(t, "TPOT", "decode", "time per output token", tpot, host=e)
-        return Answer([total], _rows(tpot, [(1, tpot)]), notes, [largest_operation(t, e, tpot)])
+        step, total = tpot.times(gain), _static_tpot(t, e)
+        return Answer([total], _rows(tpot, [(1 / gain, step)]), notes, [largest_operation(t, e, step)])
     share = batches.share(t, e)
     mixed = _step(t, "t_mixed", "mixed", "step with prompt chunks and decodes", mix.mixed)
     decode = _step(t, "t_decode", "decode", "step with decodes only", mix.decode, host=e)
-    total = t.define("TPOT", "time per output token", "s", _mean_step, share, mixed, decode)
-    parts = _rows(tpot, [(mix.share, mix.mixed), (1 - mix.share, mix.decode)])
+    name, words = ("TPOT", "time per output token") if gain == 1 else ("t_step", "mean step")
+    total = t.define(name, words, "s", _mean_step, share, mixed, decode)
+    total = total if gain == 1 else _per_token(t, e, total)
+    parts = _rows(tpot, [(mix.share / gain, mix.mixed), ((1 - mix.share) / gain, mix.decode)])
     return Answer([total], parts, notes, [largest_operation(t, e, mix.decode)])
 
 
+def _static_tpot(t: Trace, e: Estimate):
+    """Symbol of the time per token of a static batch: a step, over what it gains with drafts."""
+    tpot, words = e.service.tpot, "time per output token"
+    if e.deployment.speculation is None:
+        return _step(t, "TPOT", "decode", words, tpot, host=e)
+    step = _step(
+        t, "t_decode", "decode", "decode step", tpot.times(with_drafts(e.steps).tokens_per_step), host=e
+    )
+    return _per_token(t, e, step)
+
+
+def _per_token(t: Trace, e: Estimate, step):
+    """Symbol of the time per token of a step that gains several."""
+    return t.define(
+        "TPOT", "time per output token", "s",
+        lambda step, gain: batching.time_per_token(seconds_of(step), gain).seconds,
+        step, drafting.tokens_per_step(t, e),
+    )  # fmt: skip
+
+
 def _limits(e: Estimate) -> list[str]:
-    return [*([_SIDE_BY_SIDE] if e.steps.ranks > 1 else []), *_STEP_LIMITS]
+    side = [_SIDE_BY_SIDE] if e.steps.ranks > 1 else []
+    return [*side, *drafting.notes(e), *_prefix_notes(e), *_STEP_LIMITS]
+
+
+def _prefix_notes(e: Estimate) -> list[str]:
+    shared = e.workload.shared_prefix_tokens
+    return (
+        [f"The {shared:,} shared tokens are cached: attention reads them, nothing computes them."]
+        if shared
+        else []
+    )
 
 
 def _tpot(t: Trace, e: Estimate):
@@ -159,15 +193,22 @@ def _queue_wait(t: Trace, e: Estimate):
 
 
 def _step(t: Trace, symbol, label, words, duration: Duration, host: Estimate | None = None):
-    """Symbol of a step: the sum over kinds of operations; with ``host`` its overhead is traced too."""
+    """Symbol of a step: the sum over kinds of operations.
+
+    With ``host`` its overhead is traced too, and its drafting passes are.
+    """
     kinds: dict[str, list[TimedOp]] = {}
     for row in duration.rows:
-        kinds.setdefault(row.op.kind if row.op else row.name.replace(" ", "_"), []).append(row)
+        kind = row.op.kind if row.op else row.name.replace(" ", "_")
+        kinds.setdefault("drafts" if drafting.is_draft(row) else kind, []).append(row)
+    own = [row for kind, rows in kinds.items() if kind != "drafts" for row in rows]
     symbols = []
     for kind, rows in kinds.items():
         name, seconds = f"t_{label}_{kind}", sum(row.seconds for row in rows)
         if host and kind == "engine_overhead":
-            symbols.append(_overhead(t, name, host, n_exchanges(duration.rows)))
+            symbols.append(_overhead(t, name, host, n_exchanges(own)))
+        elif host and kind == "drafts":
+            symbols.append(drafting.passes(t, host, name, rows))
         elif seconds > 0:
             calls = sum(row.calls or row.op.count for row in rows if row.op)
             note = f"{counted(calls, 'call')}, see the parts" if calls else "host time, see tpot_s"

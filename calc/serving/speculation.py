@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-from calc.serving.steps import Steps
+from calc.serving.steps import Steps, decode_rows
 from calc.specs.model import Model
 from calc.specs.numeric import where
 from calc.specs.speculation import Speculation
 from calc.timing.step_time import Duration
 from calc.work.drafts import check_next_token_layer, draft_model
 from calc.work.op import Sequences
+
+#: what the rows of drafting passes begin with
+DRAFT_ROW = "draft."
 
 
 def accepted_tokens_per_step(acceptance, draft_tokens):
@@ -32,7 +35,29 @@ def accepted_tokens_per_step(acceptance, draft_tokens):
     """
     sure = acceptance >= 1
     safe = where(sure, 0.5, acceptance)
-    return where(sure, draft_tokens + 1.0, (1 - safe ** (draft_tokens + 1)) / (1 - safe))
+    return where(sure, tokens_if_all_kept(draft_tokens), tokens_if_some_kept(safe, draft_tokens))
+
+
+def tokens_if_all_kept(draft_tokens):
+    """Tokens of a step whose drafts are all accepted: they and one more.
+
+    Examples
+    --------
+    >>> tokens_if_all_kept(3)
+    4.0
+    """
+    return draft_tokens + 1.0
+
+
+def tokens_if_some_kept(acceptance, draft_tokens):
+    """Mean tokens of a step whose drafts are each accepted with a probability below 1.
+
+    Examples
+    --------
+    >>> tokens_if_some_kept(0.5, 3)
+    1.875
+    """
+    return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +157,14 @@ def with_drafts(steps: Steps) -> Steps:
 
 def _verified(group: Sequences, drafts) -> Sequences:
     """Decodes whose drafts are verified: each brings the drafts and one token, all with logits."""
-    rows = group.n_sequences * (drafts + 1)
-    return replace(group, new_tokens=drafts + 1, sampled=rows)
+    return replace(group, new_tokens=drafts + 1, sampled=decode_rows(group.n_sequences, 1, drafts))
 
 
 def _passes(once: Duration, drafts) -> Duration:
     """So many drafting passes; one engine step holds them all, so they take no host time of their own."""
-    return Duration(tuple(row for row in once.rows if row.op is not None)).times(drafts)
+    rows = (row.times(drafts) for row in once.rows if row.op is not None)
+    named = (replace(row, name=DRAFT_ROW + row.name, op=row.op.times(drafts)) for row in rows)
+    return Duration(tuple(named))
 
 
 def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:

@@ -14,6 +14,7 @@ import calc
 from calc.explain import METRICS
 from calc.explain.scenario import one_stage
 from calc.explain.times import prefill_pass
+from calc.serving.speculation import with_drafts
 from calc.specs.facts import KINDS
 from calc.timing.overheads import kernel_group
 
@@ -299,7 +300,8 @@ def test_every_device_can_be_explained(device):
 
 def test_the_operation_shown_in_detail_is_the_largest_of_its_step(estimate):
     mix = estimate.service.mix
-    steps = (mix.own, mix.decode) if mix else (prefill_pass(estimate), estimate.service.tpot)
+    tokens = with_drafts(estimate.steps).tokens_per_step
+    steps = (mix.own, mix.decode) if mix else (prefill_pass(estimate), estimate.service.tpot.times(tokens))
     for metric, step in zip(("ttft_s", "tpot_s"), steps, strict=True):
         rows = step.rows
         largest = max(row.seconds for row in rows if row.op)
