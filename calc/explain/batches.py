@@ -19,11 +19,11 @@ def output_tokens(t: Trace, e: Estimate):
 def batch(t: Trace, e: Estimate):
     """Return the symbol of the requests in one of the batches that run side by side."""
     count = t.symbol("N") or scenario.in_flight(t, e)
-    if e.steps.ranks == 1:
+    if e.steps.ranks == 1 and e.workload.mode != "open_loop":
         return count
     return t.symbol("N_batch") or t.define(
         "N_batch", "requests in one of the batches side by side", "count",
-        batching.batch_of, count, _ranks(t, e),
+        batching.batch_of, count, ranks(t, e) if e.steps.ranks > 1 else 1,
     )  # fmt: skip
 
 
@@ -38,10 +38,10 @@ def decoded(t: Trace, e: Estimate):
     )  # fmt: skip
 
 
-def _ranks(t: Trace, e: Estimate):
-    """Symbol of the batches that run side by side: attention-data ranks times pipeline stages."""
+def ranks(t: Trace, e: Estimate):
+    """Return the symbol of the batches that run side by side: attention-data ranks times stages."""
     given = scenario.data_ranks(t, e), stages(t, e)
-    return t.define(
+    return t.symbol("n_batches") or t.define(
         "n_batches", "batches that run side by side", "count",
         lambda dp, pp: Steps.ranks.fget(SimpleNamespace(deployment=SimpleNamespace(dp=dp, pp=pp))), *given,
     )  # fmt: skip

@@ -34,6 +34,18 @@ METRICS = {
     "usd_per_mtok_input": ("Cost of a million input tokens", "USD/Mtok", "costs"),
     "usd_per_mtok": ("Cost of a million tokens, input and output together", "USD/Mtok", "costs"),
 }  # fmt: skip
+#: percentiles over requests, and queueing: of an open loop only
+OPEN_LOOP_METRICS = {
+    "queue_s": ("Mean time until the first prompt token is computed", "s"),
+    **{
+        f"{name}_p{share}_s": (f"{words}, {share}th percentile over requests", "s")
+        for name, words in (
+            ("ttft", "Time to first token (TTFT)"), ("tpot", "Time per output token after the first (TPOT)"),
+            ("queue", "Time until the first prompt token is computed"),
+        )
+        for share in (50, 90, 99)
+    },
+}  # fmt: skip
 _ALIASES = {"required_bytes_per_device": "memory", "fits": "memory"}
 #: metrics with a trust label and a range
 _TIMED = ("ttft_s", "tpot_s", "e2e_latency_s", "requests_per_s", "output_tokens_per_s")
@@ -85,12 +97,8 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
     ['C', 'C_request', 'k_request', 'M_page', 'T', 'c']
     """
     name = metric_name(metric)
-    if estimate.workload.mode == "open_loop" and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(
-            f"explain: {name} of an open loop is not explained; allowed are closed loops and memory"
-        )
     trace, answer = traced(estimate, name)
-    title, unit, _ = METRICS[name]
+    title, unit, *_ = METRICS.get(name) or OPEN_LOOP_METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)
     value = float(trace.values[answer.heads[0]])
     return Explanation(
@@ -107,17 +115,23 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
 
 
 def traced(e: "Estimate", metric: str) -> tuple["Trace", Answer]:
-    """Return the trace of a metric, named as in ``METRICS``, and what to show of it."""
+    """Return the trace of a metric, named as in ``METRICS`` or ``OPEN_LOOP_METRICS``, and what to show."""
     from calc.explain.trace import Trace
 
     _require_one_scenario(e, metric)
-    module = METRICS[metric][2]
+    is_open = e.workload.mode == "open_loop"
+    if metric in OPEN_LOOP_METRICS and not is_open:
+        raise SpecError(f"explain: {metric} is of open loops; allowed is a scenario with requests_per_s")
+    module = METRICS[metric][2] if metric in METRICS else "open_loop"
+    module = "open_loop" if is_open and module == "times" else module
     if module == "costs" and e.cost is None:
         raise SpecError(
             f"{metric}: no price of {e.device.id} is known; allowed is your own usd_per_device_hour"
         )
-    trace = Trace()
-    return trace, getattr(import_module(f"calc.explain.{module}"), metric)(trace, e)
+    trace, answers = Trace(), import_module(f"calc.explain.{module}")
+    if metric in OPEN_LOOP_METRICS and "_p" in metric:
+        return trace, answers.percentile(trace, e, metric)
+    return trace, getattr(answers, metric)(trace, e)
 
 
 def metric_name(metric: str) -> str:
@@ -130,8 +144,9 @@ def metric_name(metric: str) -> str:
     """
     bare = str(metric).removeprefix("cost.").removeprefix("memory.")
     bare = _ALIASES.get(bare, bare)
-    if bare not in METRICS:
-        raise unknown_name("metric", str(metric), METRICS)
+    known = {**METRICS, **OPEN_LOOP_METRICS}
+    if bare not in known:
+        raise unknown_name("metric", str(metric), known)
     return bare
 
 

@@ -36,6 +36,9 @@ def in_flight(t: Trace, e: Estimate, value=None):
     value = e.service.concurrency if value is None else value
     if value == e.workload.concurrency:
         return t.given("N", "requests in flight", value, "count")
+    if e.workload.mode == "open_loop" and value == e.service.concurrency:
+        note = "mean over the chain of steps, those that wait for a place left out"
+        return t.derived("N", "requests in flight on average, all batches", value, "count", note)
     wanted = "as many as possible" if e.workload.concurrency is None else f"{e.workload.concurrency} wanted"
     return t.derived(
         "N", "requests in flight", value, "count", f"{wanted}; at most what memory and engine hold"

@@ -73,6 +73,20 @@ SCENARIOS = {
         "llama-3.1-8b", "h100-sxm", {"tp": 2, "speculation": calc.Speculation("eagle", 3, 0.6)},
         {"mode": "static", "concurrency": 4, "sequences_per_request": 3},
     ),
+    "an open loop": (
+        "llama-3.1-8b", "h100-sxm", {},
+        {"requests_per_s": 8.0, "prompt_lengths": "lognormal", "output_lengths": "geometric"},
+    ),
+    "an open loop that is nearly idle, beams": (
+        "gemma-3-27b", "h200-sxm", {}, {"requests_per_s": 0.01, "sequences_per_request": 4},
+    ),
+    "an open loop on data ranks of stages, prompts first": (
+        "mixtral-8x7b", "h100-sxm", {"tp": 2, "dp": 2, "pp": 2, "ep": 4, "engine": "sglang"},
+        {"requests_per_s": 5.0, "output_tokens": 100},
+    ),
+    "an open loop that waits for memory": (
+        "llama-3.1-8b", "l4", {}, {"requests_per_s": 0.1, "prompt_tokens": 3000, "output_tokens": 500},
+    ),
     "does not fit": ("llama-3.1-70b", "h100-sxm", {}, {"concurrency": 8}),
     "links to single peers": ("llama-3.1-70b", "mi300x", {"tp": 4}, {"concurrency": 64}),
     "a collective that takes longest": (
