@@ -20,8 +20,9 @@ from calc.work.activation_peak import (
 )
 from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
 from calc.work.budget import Memory, memory_budget, memory_of, usable_bytes, usable_of_free_bytes
+from calc.work.drafts import tp_choices_with_drafts
 from calc.work.memory import precision_of
-from calc.work.sharding import Split, tp_choices
+from calc.work.sharding import Split
 
 _BUDGET = ("required_bytes_per_device", "usable_bytes_per_device")
 #: what does not depend on requests, as fields of StageMemory
@@ -81,7 +82,8 @@ def _at_other_tp(e: Estimate) -> list[str]:
     """Memory with fewer tensor-parallel ranks: why this many."""
     d, sentences = e.deployment, []
     fewer = [2**power for power in range(11) if 2**power < d.tp]
-    for tp in tp_choices(e.model, [tp for tp in fewer if tp * d.dp % d.ep == 0 and tp % d.cp == 0]):
+    fewer = [tp for tp in fewer if tp * d.dp % d.ep == 0 and tp % d.cp == 0]
+    for tp in tp_choices_with_drafts(e.model, d, fewer):
         m = memory_of(e.model, e.device, replace(e.deployment, tp=tp), e.workload, e.engine)
         fits = "fits" if m.fits else "does not fit"
         required, usable = float(m.required_bytes_per_device), float(m.usable_bytes_per_device)

@@ -7,7 +7,7 @@ from calc.specs.model import Model
 from calc.specs.numeric import where
 from calc.specs.speculation import Speculation
 from calc.timing.step_time import Duration
-from calc.work.drafts import check_next_token_layer, draft_model
+from calc.work.drafts import check_next_token_layer, draft_model, next_token_layers
 from calc.work.op import Sequences
 
 #: what the rows of drafting passes begin with
@@ -179,7 +179,7 @@ def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:
 
 
 def one_layer(model: Model, speculation: Speculation) -> Model:
-    """Return a model cut down to one layer, its embedding and its lm_head: what an EAGLE or MTP head runs."""
+    """Return a model cut down to what a pass of an EAGLE or MTP head runs: layer, embedding, lm_head."""
     check_next_token_layer(model, speculation)
-    layer = model.mtp[0] if speculation.kind == "mtp" else model.layers[-1]
-    return replace(model, layers=(layer,), mtp=(), mtp_outer=(), encoder_layers=(), encoder_tokens=None)
+    layers = next_token_layers(model) if speculation.kind == "mtp" else model.layers[-1:]
+    return replace(model, layers=layers, mtp=(), mtp_outer=(), encoder_layers=(), encoder_tokens=None)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from calc.specs.deployment import Deployment
 from calc.specs.errors import SpecError
-from calc.specs.model import Model, Weight
+from calc.specs.model import Layer, Model, Weight
 from calc.specs.model_files import load_model
 from calc.specs.speculation import Speculation
 from calc.work.sharding import check_tp, tp_choices
@@ -79,6 +79,22 @@ def check_next_token_layer(model: Model, speculation: Speculation) -> None:
     """Raise SpecError unless a model has the next-token layer that is to draft."""
     if speculation.kind == "mtp" and not model.mtp:
         raise SpecError(f"speculation: {model.id} has no next-token layer; allowed are draft, eagle, ngram")
+
+
+def next_token_layers(model: Model) -> tuple[Layer, ...]:
+    """Return the layers that one pass of a next-token head runs: a head may be attention and experts apart.
+
+    Where a checkpoint has a head for each of several tokens ahead, those of the first.
+
+    Examples
+    --------
+    >>> len(next_token_layers(load_model("step-3.7-flash"))), len(load_model("step-3.7-flash").mtp)
+    (1, 3)
+    >>> len(next_token_layers(load_model("nemotron-3-super-120b-a12b-fp8")))
+    2
+    """
+    heads = max((weight.copies for weight in model.mtp_outer if weight.role == "mtp"), default=1)
+    return model.mtp[: max(1, len(model.mtp) // heads)]
 
 
 @lru_cache(maxsize=256)

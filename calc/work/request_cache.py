@@ -83,6 +83,8 @@ class RequestCache:
         self._rows: list[LayerCaches] = layer_caches(stage, self._width, d.tp)
         self._batched = d.max_batched_tokens or engine.max_batched_tokens
         self._grouped = shares_pages(engine.paging, self._rows)
+        #: states of fixed size, which every sequence has of its own
+        self._states = sum(row.count * row.state_bytes for row in self._rows if row.kind == "state")
         prompt, total = load.prompt_tokens, load.prompt_tokens + load.output_tokens
         block = engine.block_tokens
         self.whole: Paging = paging(self._rows, share_of_tokens(total, d.cp), block, self._batched)
@@ -95,9 +97,11 @@ class RequestCache:
         self.shared_bytes = self._common(shared)
         whole = self.sequence_bytes, self.prompt_bytes
         self.request_bytes = reserved_bytes(*whole, self.shared_bytes, sequences)
-        used = cache_bytes_per_sequence(stage, total / d.cp, self._width, d.tp)
-        used_prompt = cache_bytes_per_sequence(stage, prompt / d.cp, self._width, d.tp)
-        used_shared = cache_bytes_per_sequence(stage, shared / d.cp, self._width, d.tp)
+        used, used_prompt, used_shared = (
+            cache_bytes_per_sequence(stage, tokens / d.cp, self._width, d.tp)
+            for tokens in (total, prompt, shared)
+        )
+        used_prompt, used_shared = used_prompt - self._states, used_shared - self._states
         self.used_bytes = used_prompt + sequences * (used - used_prompt) - where(shared > 0, used_shared, 0.0)
         self._total = total
 
@@ -108,7 +112,8 @@ class RequestCache:
 
     def _common(self, tokens):
         """Bytes that whole blocks of common tokens take, nothing where there are none."""
-        return where(tokens > 0, self._bytes(maximum(tokens, 1)), 0.0)
+        own = self.whole.state_bytes if self._grouped else self._states
+        return where(tokens > 0, self._bytes(maximum(tokens, 1)) - own, 0.0)
 
     def _bytes(self, tokens):
         """Bytes reserved on one device for one sequence of so many tokens."""

@@ -43,6 +43,10 @@ SCENARIOS = {
     "several sequences per request": (
         "llama-3.1-8b", "h100-sxm", {"dp": 2}, {"concurrency": 32, "sequences_per_request": 4},
     ),
+    "states of several sequences, a shared prefix": (
+        "qwen3-next-80b-a3b", "h100-sxm", {"tp": 4},
+        {"concurrency": 8, "sequences_per_request": 2, "shared_prefix_tokens": 600},
+    ),
     "a static batch of beams, windows": (
         "gemma-3-27b", "h200-sxm", {}, {"mode": "static", "concurrency": 3, "sequences_per_request": 8},
     ),

@@ -99,3 +99,10 @@ def test_drafts_in_an_open_loop_are_refused():
     deployment = calc.Deployment(speculation=calc.Speculation("ngram", 3, 0.5))
     with pytest.raises(calc.SpecError, match="open loop"):
         calc.estimate("llama-3.1-8b", "h100-sxm", deployment, calc.Workload(requests_per_s=1.0))
+
+
+def test_a_next_token_head_of_attention_and_experts_apart_runs_both():
+    """Nemotron 3 Super: a pass reads the weights of its experts too, not of attention alone."""
+    deep = steps("nemotron-3-super-120b-a12b-fp8", "h200-sxm", 4)
+    s = calc.speculate(deep, calc.Speculation("mtp", 1, 0.8), 1, 1000)
+    assert "draft.moe.experts" in " ".join(row.name for row in s.draft.rows)
