@@ -111,7 +111,7 @@ class Estimate:
         """Step times of this deployment."""
         return Steps(
             self.model, self.device, self.deployment, self.engine, self.calibration,
-            self.overheads, self.workload.expert_skew,
+            self.overheads, self.workload.expert_skew, self.workload.sequences_per_request,
         )  # fmt: skip
 
     @cached_property
@@ -248,7 +248,7 @@ def memory(
 ) -> Memory:
     """Return the memory of one scenario, without its times.
 
-    Answers several sequences a request and offloading too, which ``estimate`` cannot time yet.
+    Answers offloading too, which ``estimate`` does not time.
 
     Parameters
     ----------
@@ -296,12 +296,6 @@ def ways_to_fit(
 
 def _check_timed(deployment: Deployment, workload: Workload) -> None:
     """Raise SpecError for what only memory is answered for."""
-    sequences = workload.sequences_per_request
-    if np.any(np.asarray(sequences) != 1):
-        name = "sequences_per_request"
-        raise SpecError(
-            f"{name}: {sequences}: times are not answered yet, allowed is 1; memory is (calc.memory)"
-        )
     if workload.mode == "open_loop" and np.any(np.asarray(workload.shared_prefix_tokens) != 0):
         shared = workload.shared_prefix_tokens
         raise SpecError(
@@ -371,12 +365,13 @@ def estimate(
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
     adds = overheads_of(deployment, device, overheads)
-    steps = Steps(model, device, deployment, engine, calibration, adds, workload.expert_skew)
+    branches = workload.sequences_per_request
+    steps = Steps(model, device, deployment, engine, calibration, adds, workload.expert_skew, branches)
     if workload.mode == "open_loop":
         service = open_loop_service(steps, workload, memory)
     else:
         steps = with_drafts(steps)
-        service = service_of(steps, workload, minimum(floor(memory.max_concurrency), steps.most_sequences))
+        service = service_of(steps, workload, minimum(floor(memory.max_concurrency), steps.most_requests))
     price = None
     if usd_per_device_hour is None:
         price = device_price(device.id, price_term)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from calc.work.budget import Memory
 
 _MEMORY = (
-    "n_devices", "weights_bytes", "adapter_bytes", "cache_bytes", "cache_used_bytes", "activation_bytes",
-    "other_bytes", "cache_pool_bytes", "shortfall_bytes",
-    "weights_bytes_per_device", "adapter_bytes_per_device", "cache_bytes_per_device",
+    "n_devices", "weights_bytes", "draft_bytes", "adapter_bytes", "cache_bytes", "draft_cache_bytes",
+    "cache_used_bytes", "activation_bytes", "other_bytes", "cache_pool_bytes", "shortfall_bytes",
+    "weights_bytes_per_device", "draft_bytes_per_device", "adapter_bytes_per_device",
+    "cache_bytes_per_device", "draft_cache_bytes_per_device",
     "activation_bytes_per_device", "other_bytes_per_device", "graph_bytes_per_device",
     "cache_pool_bytes_per_device", "required_bytes_per_device", "usable_bytes_per_device",
     "device_bytes_per_device", "shortfall_bytes_per_device",
@@ -103,6 +104,7 @@ def _scenario(e: "Estimate") -> dict:
         "expert_skew": load.expert_skew,
         "equal_lengths": load.equal_lengths,
         "shared_prefix_tokens": load.shared_prefix_tokens,
+        "sequences_per_request": load.sequences_per_request,
         "speculation": asdict(deployment.speculation) if deployment.speculation else None,
         "calibration": e.calibration.id,
         "overheads": overheads_record(e.overheads),

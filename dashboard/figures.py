@@ -19,7 +19,9 @@ OUTSIDE = "outside the engine's share"
 #: row of Memory.breakdown() -> (label, fill, hatch, ink of the text in it; None: the theme's)
 SEGMENTS = {
     "weights": ("Weights", BLUE, "", "#ffffff"),
+    "drafts": ("Weights of what drafts", SKY, "", "#000000"),
     "cache": ("KV cache in use", ORANGE, "", "#000000"),
+    "cache of drafts": ("KV cache of drafts", ORANGE, "/", "#000000"),
     "adapters": ("LoRA adapters", YELLOW, "", "#000000"),
     "activations": ("Activations", GREEN, "", "#000000"),
     "other": ("Driver and buffers", PURPLE, "", "#000000"),

@@ -112,7 +112,7 @@ class Scenario:
 def user_sweep(plan: calc.Plan) -> calc.Estimate | None:
     """Return the planned deployment at 1 to as many users as it holds at once; None if it holds none."""
     e = plan.estimate
-    most = int(min(e.memory.max_concurrency, e.steps.most_sequences))
+    most = int(min(e.memory.max_concurrency, e.steps.most_requests))
     if most < 1 or not e.fits:
         return None
     users = np.unique(np.geomspace(1, most, SWEEP_POINTS).round())

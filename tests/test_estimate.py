@@ -129,14 +129,6 @@ def test_a_wrong_workload_names_the_thing_the_value_and_what_is_allowed(change, 
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("change", [{"sequences_per_request": 4}])
-def test_what_only_memory_answers_is_refused_in_one_line(change):
-    load = calc.Workload(**change)
-    assert calc.memory("llama-3.1-8b", "h100-sxm", workload=load).fits
-    with pytest.raises(calc.SpecError, match=f"{next(iter(change))}: .* times are not answered yet"):
-        calc.estimate("llama-3.1-8b", "h100-sxm", workload=load)
-
-
 @pytest.mark.parametrize(
     ("model", "place"),
     [

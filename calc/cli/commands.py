@@ -105,7 +105,8 @@ def _add_explain(commands) -> None:
     example = "ullage explain tpot_s --model llama-3.1-70b --device h100-sxm --tp 4"
     parser = add_command(commands, "explain", "show where a number comes from", example, _explain)
     parser.add_argument(
-        "metric", help="tpot_s, ttft_s, weights_bytes, cache_bytes, usd_per_mtok_output, n_devices ..."
+        "metric",
+        help="tpot_s, ttft_s, cache_bytes, usd_per_mtok_output, n_devices ...; with --rate ttft_p99_s too",
     )
     add_scenario(parser)
 

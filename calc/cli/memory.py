@@ -55,6 +55,9 @@ def _totals(memory, load) -> list[str]:
         f"cache of the requests in flight: {calc.format_bytes(memory.cache_bytes)} reserved, "
         f"{calc.format_bytes(memory.cache_used_bytes)} used",
     ]
+    if memory.draft_bytes:
+        drafts = calc.format_bytes(memory.draft_bytes), calc.format_bytes(memory.draft_cache_bytes)
+        lines.append("what drafts: weights {}, cache {} of the above".format(*drafts))
     if memory.graph_bytes_per_device:
         graphs = calc.format_bytes(memory.graph_bytes_per_device)
         lines.append(f"CUDA graphs take about {graphs} per device outside of the budget")

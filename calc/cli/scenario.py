@@ -41,6 +41,8 @@ def _add_workload(scenario) -> None:
     scenario.add_argument(
         "--shared-prefix", default="0", metavar="TOKENS", help="prompt tokens that all requests share, cached"
     )
+    scenario.add_argument("--sequences-per-request", default="1", metavar="N",
+                          help="beams, or n of best-of-n; the tokens of one of them count")  # fmt: skip
     scenario.add_argument("--mode", default=None, choices=["closed_loop", "static", "max_load"],
                           help="continuous batching (default), one batch, or all memory holds")  # fmt: skip
 
@@ -135,7 +137,7 @@ def scenario_of(args) -> dict:
         expert_skew=number("--expert-skew", args.expert_skew),
         equal_lengths=args.equal_lengths,
         shared_prefix_tokens=calc.parse_tokens(args.shared_prefix, "--shared-prefix"),
-        **_sharing(args),
+        sequences_per_request=whole("--sequences-per-request", args.sequences_per_request),
     )
     return {
         "model": args.model,
@@ -163,11 +165,10 @@ def speculation_of(given: str | None) -> "calc.Speculation | None":
 
 def add_memory_options(parser) -> None:
     """Add what memory is answered for beyond a timed scenario."""
-    more = parser.add_argument_group("memory only: beams, adapters, offloading")
+    more = parser.add_argument_group("memory only: adapters, offloading")
     more.add_argument(
         "--max-context", default=None, metavar="TOKENS", help="length the engine is started for"
     )
-    more.add_argument("--sequences-per-request", default="1", metavar="N", help="beams, or n of best-of-n")
     more.add_argument("--lora-slots", default="0", metavar="N", help="LoRA adapters held at once")
     more.add_argument("--lora-rank", default="16", metavar="R", help="rank of the adapters (default 16)")
     more.add_argument("--host-cache", default=None, metavar="SIZE", help="host memory per device, e.g. 64GiB")
@@ -181,14 +182,6 @@ def _memory_settings(args) -> dict:
     slots, rank = whole("--lora-slots", args.lora_slots), whole("--lora-rank", args.lora_rank)
     adapters = {"lora_slots": slots, "lora_rank": rank}
     return {**adapters, "max_context_tokens": context, "host_cache_bytes": host}
-
-
-def _sharing(args) -> dict:
-    if not hasattr(args, "max_context"):
-        return {}
-    return {
-        "sequences_per_request": whole("--sequences-per-request", args.sequences_per_request),
-    }
 
 
 def slo_of(args) -> "calc.SLO":

@@ -84,6 +84,8 @@ def scenario_line(e) -> str:
     users = "max load" if load.mode == "max_load" else f"{load.concurrency} users"
     if load.mode == "open_loop":
         users = f"{load.requests_per_s:g} requests/s, {load.prompt_lengths.kind} lengths"
+    if load.sequences_per_request > 1:
+        users += f" of {load.sequences_per_request} sequences each"
     formats = (
         f"{e.weight_dtype} weights, {e.deployment.kv_dtype or e.model.checkpoint.kv_dtype or 'bf16'} cache"
     )

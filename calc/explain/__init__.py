@@ -5,6 +5,6 @@ sympy is imported when the first explanation is asked for, not before.
 """
 
 from calc.explain.explanation import Equation, Explanation, Part, Term
-from calc.explain.metrics import METRICS, explain
+from calc.explain.metrics import METRICS, OPEN_LOOP_METRICS, explain
 
-__all__ = ["METRICS", "Equation", "Explanation", "Part", "Term", "explain"]
+__all__ = ["METRICS", "OPEN_LOOP_METRICS", "Equation", "Explanation", "Part", "Term", "explain"]

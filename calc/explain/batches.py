@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 
 from calc.estimate import Estimate
-from calc.explain import scenario
+from calc.explain import drafting, scenario
 from calc.explain.trace import Trace
 from calc.serving import batching
-from calc.serving.steps import Steps
+from calc.serving.steps import Steps, decode_rows
 from calc.timing.overheads import HOST
 from calc.timing.step_time import Duration, TimedOp
 
@@ -19,18 +19,29 @@ def output_tokens(t: Trace, e: Estimate):
 def batch(t: Trace, e: Estimate):
     """Return the symbol of the requests in one of the batches that run side by side."""
     count = t.symbol("N") or scenario.in_flight(t, e)
-    if e.steps.ranks == 1:
+    if e.steps.ranks == 1 and e.workload.mode != "open_loop":
         return count
     return t.symbol("N_batch") or t.define(
         "N_batch", "requests in one of the batches side by side", "count",
-        batching.batch_of, count, _ranks(t, e),
+        batching.batch_of, count, ranks(t, e) if e.steps.ranks > 1 else 1,
     )  # fmt: skip
 
 
-def _ranks(t: Trace, e: Estimate):
-    """Symbol of the batches that run side by side: attention-data ranks times pipeline stages."""
+def decoded(t: Trace, e: Estimate):
+    """Return the symbol of the tokens that a decode step of a batch brings logits for."""
+    count, drafts = batch(t, e), drafting.draft_tokens(t, e)
+    if e.workload.sequences_per_request == 1 and not drafts:
+        return count
+    return t.symbol("N_rows") or t.define(
+        "N_rows", "tokens that a decode step of a batch computes", "count",
+        decode_rows, count, scenario.sequences(t, e), drafts,
+    )  # fmt: skip
+
+
+def ranks(t: Trace, e: Estimate):
+    """Return the symbol of the batches that run side by side: attention-data ranks times stages."""
     given = scenario.data_ranks(t, e), stages(t, e)
-    return t.define(
+    return t.symbol("n_batches") or t.define(
         "n_batches", "batches that run side by side", "count",
         lambda dp, pp: Steps.ranks.fget(SimpleNamespace(deployment=SimpleNamespace(dp=dp, pp=pp))), *given,
     )  # fmt: skip
@@ -41,9 +52,24 @@ def stages(t: Trace, e: Estimate):
     return t.symbol("pp") or t.given("pp", "pipeline stages", e.deployment.pp, "count")
 
 
+def computed(t: Trace, e: Estimate):
+    """Return the symbol of the prompt tokens that are not in the prefix cache already."""
+    prompt = t.symbol("I") or scenario.prompt_tokens(t, e)
+    if not e.workload.shared_prefix_tokens:
+        return prompt
+    if t.symbol("I_new"):
+        return t.symbol("I_new")
+    words = "leading prompt tokens that all requests share"
+    shared = t.given("I_shared", words, e.workload.shared_prefix_tokens, "tokens")
+    return t.define(
+        "I_new", "prompt tokens to compute", "tokens", batching.computed_tokens, prompt, shared,
+        note="the shared prefix is cached; the last token is computed for its logits",
+    )  # fmt: skip
+
+
 def chunks(t: Trace, e: Estimate):
     """Return the symbol of the chunks of one prompt."""
-    prompt = t.symbol("I") or scenario.prompt_tokens(t, e)
+    prompt = computed(t, e)
     return t.symbol("k") or t.define(
         "k", "chunks of one prompt", "count", batching.prefill_chunks, prompt, scenario.token_budget(t, e)
     )
@@ -59,8 +85,9 @@ def arriving(t: Trace, e: Estimate):
 
 def _decode_steps(t: Trace, e: Estimate):
     return t.symbol("D") or t.define(
-        "D", "decode steps of one generation", "count", batching.decode_steps_of, output_tokens(t, e)
-    )
+        "D", "decode steps of one generation", "count",
+        batching.decode_steps_of, output_tokens(t, e), drafting.tokens_per_step(t, e),
+    )  # fmt: skip
 
 
 def per_step(t: Trace, e: Estimate):
@@ -68,7 +95,9 @@ def per_step(t: Trace, e: Estimate):
     if t.symbol("k_step"):
         return t.symbol("k_step")
     coming, steps, size = arriving(t, e), _decode_steps(t, e), e.service.mix.chunk_tokens
-    chunk = t.derived("I_chunk", "tokens of one chunk", size, "tokens", "prompt over chunks")
+    chunk = t.derived(
+        "I_chunk", "tokens of one chunk", size, "tokens", "what is computed of a prompt over its chunks"
+    )
     return t.define(
         "k_step", "chunks in a step that carries any", "count",
         batching.chunks_per_step, coming, steps, scenario.token_budget(t, e), chunk,
@@ -103,7 +132,8 @@ def waits(t: Trace, e: Estimate, own, mixed, decode, tpot) -> tuple:
     """
     scheduler = t.define(
         "t_scheduler", "wait for the scheduler", "s", _scheduler_s, own, chunks(t, e), tpot, batch(t, e),
-        wait(t, e, "w_prompt", "prompt_waits"), wait(t, e, "w_decode", "decode_waits"),
+        wait(t, e, "w_prompt", "prompt_waits"), wait(t, e, "w_decode", "decode_waits"), _held(t, e),
+        drafting.tokens_per_step(t, e),
     )  # fmt: skip
     burst = t.define(
         "t_burst", "wait for prompts of a burst", "s", batching.burst_wait_s,
@@ -122,9 +152,17 @@ def waits(t: Trace, e: Estimate, own, mixed, decode, tpot) -> tuple:
     return request, scheduler, burst, prefill
 
 
-def _scheduler_s(own_s, n_chunks, tpot_s, count, prompt_waits, decode_waits):
+def _held(t: Trace, e: Estimate):
+    """Symbol of the steps that the scheduler's settings hold a request; 0 where they do not."""
+    if not e.deployment.hold_steps:
+        return 0.0
+    words = "decode steps that the scheduler's settings let a new request wait"
+    return t.given("w_hold", words, e.deployment.hold_steps, "count")
+
+
+def _scheduler_s(own_s, n_chunks, tpot_s, count, prompt_waits, decode_waits, held, gained):
     own = seconds_of(own_s).times(n_chunks).seconds
-    return batching.scheduler_wait_s(own, tpot_s, count, prompt_waits, decode_waits)
+    return batching.scheduler_wait_s(own, tpot_s * gained, count, prompt_waits, decode_waits + held)
 
 
 def seconds_of(*seconds) -> Duration:

@@ -1,4 +1,4 @@
-"""Explanations of the KV cache: of a request as the engine reserves it, of all requests, of a token."""
+"""Explanations of the KV cache: of a sequence as the engine reserves it, and of a token."""
 
 from dataclasses import dataclass, field, replace
 
@@ -48,72 +48,6 @@ class Request:
     rows: list[tuple[CacheKind, float, float]] = field(default_factory=list)
 
 
-def cache_bytes(t: Trace, e: Estimate) -> Answer:
-    """Explain the bytes of KV cache that are reserved for the requests in flight."""
-    request = cache_of_request(t, e)
-    held = scenario.in_flight(t, e, e.memory.held_concurrency)
-    others = {
-        number: t.derived(f"C_stage_{number}", f"cache of one request on a device of stage {number}",
-                          stage.request_bytes, "byte", "by its own layers")
-        for number, stage in scenario.other_stages(e).items()
-    }  # fmt: skip
-    total = t.define(
-        "C", "cache on all devices", "byte", lambda *v: _all_devices(e, *v).cache_bytes,
-        scenario.stage_devices(t, e), held, scenario.data_ranks(t, e), request.size, *others.values(),
-    )  # fmt: skip
-    factor = e.memory.ranks * e.memory.held_concurrency / e.deployment.dp
-    if request.page is None:
-        tokens, stage = t.values[request.tokens], scenario.one_stage(e)
-        parts = _parts(stage, lambda kind, width: factor * kind.cache_bytes(tokens, width, e.deployment.tp))
-    else:
-        parts = [_charged(*row, factor) for row in request.rows]
-    parts += [_stage_part(number, float(factor * t.values[size])) for number, size in others.items()]
-    return Answer([total], parts, [*_reserved_notes(e, request), *scenario.stage_notes(e)])
-
-
-def _all_devices(e: Estimate, ranks, count, dp, size, *others):
-    stages = [{"request_bytes": each} for each in others]
-    return scenario.memory_with(
-        e, {"request_bytes": size}, stages, ranks=ranks, held_concurrency=count, dp=dp
-    )
-
-
-def _stage_part(number: int, size: float) -> Part:
-    return Part(f"stage {number}", size, "byte", shown(size, "byte"), "all its layers")
-
-
-def _charged(kind: CacheKind, size: float, layers: float, factor) -> Part:
-    value, count = float(factor * size), kind.numbers.count
-    note = f"{count} layers" + (f", charged as {layers:g}" if layers != count else "")
-    details = {"layers": count, "charged_layers": layers}
-    return Part(kind.name, value, "byte", shown(value, "byte"), note, details)
-
-
-def _reserved_notes(e: Estimate, request: Request) -> list[str]:
-    """Sentences on what is reserved against what is used, and on the pool."""
-    m, kinds = e.memory, [kind.numbers.kind for kind, *_ in request.rows]
-    reserved, used = float(m.cache_bytes), float(m.cache_used_bytes)
-    why = ["whole blocks"]
-    if {"sliding", "chunked"} & set(kinds):
-        why.append("room for the tokens of one step beside each window")
-    if any(layers != kind.numbers.count for kind, _, layers in request.rows):
-        why.append("groups of layers padded to one size")
-    if "state" in kinds:
-        why.append("pages of equal size for states and tokens")
-    reasons = ", ".join(why[:-1]) + " and " + why[-1] if len(why) > 1 else why[0]
-    notes = [
-        "Every request is charged for its whole length, prompt and output.",
-        f"This is what {e.engine.name} reserves. The tokens themselves fill {shown(used, 'byte')} of it; "
-        f"the rest is {reasons}."
-        if reserved > used * (1 + 1e-9)
-        else f"This is what {e.engine.name} reserves; the tokens fill all of it.",
-        f"The engine's pool on all devices is {shown(float(m.cache_pool_bytes), 'byte')}.",
-    ]
-    if not m.fits:
-        notes.append(f"It {e.fit_sentence()}.")
-    return notes
-
-
 def cache_bytes_per_token(t: Trace, e: Estimate) -> Answer:
     """Explain the bytes of KV cache of one more token, on one device."""
     whole_model, e = e, scenario.one_stage(e)
@@ -124,7 +58,7 @@ def cache_bytes_per_token(t: Trace, e: Estimate) -> Answer:
         lambda b, ranks, *sizes: per_token(layers.model(sizes), b, ranks),
         width, tp, *layers.symbols, fold=True,
     )  # fmt: skip
-    parts = _parts(e, lambda kind, b: _growth(kind, b, e.deployment.tp))
+    parts = kind_parts(e, lambda kind, b: _growth(kind, b, e.deployment.tp))
     ranks = e.deployment.tp
     whole = shown(ranks * float(t.values[total]), "byte")
     return Answer([total], parts, [
@@ -136,18 +70,25 @@ def cache_bytes_per_token(t: Trace, e: Estimate) -> Answer:
     ])  # fmt: skip
 
 
-def cache_of_request(t: Trace, e: Estimate) -> Request:
-    """Return the symbols of the cache of one request, in the engine's way of paging."""
+def cache_of_request(t: Trace, e: Estimate, symbol: str = "C_request") -> Request:
+    """Return the symbols of the cache of one sequence, in the engine's way of paging.
+
+    ``symbol`` is that of its bytes: ``C_request`` where a request is nothing else.
+    """
     e = scenario.one_stage(e)
     kinds = cache_kinds(e, precision_of(e.model, e.deployment).kv_bytes)
     if not kinds or not shares_pages(e.engine.paging, [kind.numbers for kind in kinds]):
-        return _plain(t, e)
+        return _plain(t, e, symbol)
     if all(kind.numbers.kind == "state" for kind in kinds):
-        return _only_states(t, e, kinds)
-    return _grouped(t, e, kinds)
+        return _only_states(t, e, kinds, symbol)
+    return _grouped(t, e, kinds, symbol)
 
 
-def _plain(t: Trace, e: Estimate) -> Request:
+def _size_words(symbol: str) -> str:
+    return f"cache of one {symbol.removeprefix('C_')} on one device"
+
+
+def _plain(t: Trace, e: Estimate, symbol: str) -> Request:
     """Each kind of layers in a pool of its own: whole blocks of tokens."""
     tokens = t.define(
         "T", f"tokens a request is charged for{_where(e)}", "tokens",
@@ -157,7 +98,7 @@ def _plain(t: Trace, e: Estimate) -> Request:
     )  # fmt: skip
     layers = SizedLayers(t, e, attention_kinds(e).items())
     size = t.define(
-        "C_request", "cache of one request on one device", "byte",
+        symbol, _size_words(symbol), "byte",
         lambda tokens, b, ranks, *sizes: cache_bytes_per_sequence(layers.model(sizes), tokens, b, ranks),
         tokens, _element_bytes(t, e), scenario.tensor_ranks(t, e), *layers.symbols,
     )  # fmt: skip
@@ -198,7 +139,7 @@ class _Groups:
         ]
 
 
-def _only_states(t: Trace, e: Estimate, kinds: list[CacheKind]) -> Request:
+def _only_states(t: Trace, e: Estimate, kinds: list[CacheKind], symbol: str) -> Request:
     """One page a request, which holds all of its states."""
     groups, block = _Groups(t, e, kinds), _block(t, e)
     tokens = _length(t, e)
@@ -211,7 +152,7 @@ def _only_states(t: Trace, e: Estimate, kinds: list[CacheKind]) -> Request:
         return paging(rows, length, block, 0).request_bytes
 
     size = t.define(
-        "C_request", "cache of one request on one device: its states", "byte",
+        symbol, f"{_size_words(symbol)}: its states", "byte",
         page, tokens, block, *groups.counts, *groups.sizes,
     )  # fmt: skip
     one = t.derived("g", "pages that the tokens of a page take", 1, "count", "one page holds all states")
@@ -222,7 +163,7 @@ def _only_states(t: Trace, e: Estimate, kinds: list[CacheKind]) -> Request:
     return Request(size, tokens, size, block, one, rows)
 
 
-def _grouped(t: Trace, e: Estimate, kinds: list[CacheKind]) -> Request:
+def _grouped(t: Trace, e: Estimate, kinds: list[CacheKind], symbol: str) -> Request:
     """Pages of equal size from one pool: a block of tokens of a group of layers."""
     groups, tokens = _Groups(t, e, kinds), _length(t, e)
     growing, states = groups.select(groups.sizes, False), groups.select(groups.sizes, True)
@@ -240,7 +181,7 @@ def _grouped(t: Trace, e: Estimate, kinds: list[CacheKind]) -> Request:
     page = t.define("M_page", "bytes of a page", "byte", page_bytes, layers, block, each)
     count = _request_pages(t, e, groups, tokens, block, each_groups)
     size = t.define(
-        "C_request", "cache of one request on one device", "byte",
+        symbol, _size_words(symbol), "byte",
         lambda count, page: Paging(page, count, 1, 1, 1).request_bytes, count, page,
     )  # fmt: skip
     return Request(
@@ -340,7 +281,7 @@ def _element_bytes(t: Trace, e: Estimate):
     return t.derived("b", "bytes per cached element", width, "byte", note)
 
 
-def _parts(e: Estimate, size_of) -> list[Part]:
+def kind_parts(e: Estimate, size_of) -> list[Part]:
     """Rows by kind of attention; ``size_of(kind, bytes per element)`` is one layer's."""
     width, parts = precision_of(e.model, e.deployment).kv_bytes, []
     for part, count in attention_kinds(e).items():

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 from calc.estimate import Estimate
 from calc.explain import scenario
-from calc.explain.cache import cache_of_request
 from calc.explain.explanation import Part
 from calc.explain.metrics import Answer
 from calc.explain.quantities import shown
+from calc.explain.requests import draft_weights, held_by_request
 from calc.explain.trace import Trace
 from calc.explain.weights import weights_per_device
 from calc.specs.deployment import Deployment
@@ -20,12 +20,13 @@ from calc.work.activation_peak import (
 )
 from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
 from calc.work.budget import Memory, memory_budget, memory_of, usable_bytes, usable_of_free_bytes
+from calc.work.drafts import tp_choices_with_drafts
 from calc.work.memory import precision_of
-from calc.work.sharding import Split, tp_choices
+from calc.work.sharding import Split
 
 _BUDGET = ("required_bytes_per_device", "usable_bytes_per_device")
 #: what does not depend on requests, as fields of StageMemory
-_FIXED = ("weights_bytes", "adapter_bytes", "activation_bytes", "other_bytes")
+_FIXED = ("weights_bytes", "draft_bytes", "adapter_bytes", "activation_bytes", "other_bytes")
 
 
 def memory(t: Trace, e: Estimate) -> Answer:
@@ -38,16 +39,18 @@ def memory(t: Trace, e: Estimate) -> Answer:
     )  # fmt: skip
     rows = {
         "weights": m.weights_bytes_per_device,
+        "drafts": m.draft_bytes_per_device,
         "adapters": m.adapter_bytes_per_device,
         "activations": m.activation_bytes_per_device,
         "driver and communication buffers": m.other_bytes_per_device,
         f"cache of {m.needed_requests} request{'s' * (m.needed_requests != 1)}":
             m.needed_requests * m.request_cache_bytes_per_device,
+        "cache of the shared prefix": m.shared_cache_bytes_per_device,
     }  # fmt: skip
     parts = [
         Part(name, float(size), "byte", shown(float(size), "byte"))
         for name, size in rows.items()
-        if size or name != "adapters"
+        if size or name not in ("adapters", "drafts", "cache of the shared prefix")
     ]
     return Answer([needed, usable, short], parts, [
         f"{_sentence(e)}.",
@@ -79,7 +82,8 @@ def _at_other_tp(e: Estimate) -> list[str]:
     """Memory with fewer tensor-parallel ranks: why this many."""
     d, sentences = e.deployment, []
     fewer = [2**power for power in range(11) if 2**power < d.tp]
-    for tp in tp_choices(e.model, [tp for tp in fewer if tp * d.dp % d.ep == 0 and tp % d.cp == 0]):
+    fewer = [tp for tp in fewer if tp * d.dp % d.ep == 0 and tp % d.cp == 0]
+    for tp in tp_choices_with_drafts(e.model, d, fewer):
         m = memory_of(e.model, e.device, replace(e.deployment, tp=tp), e.workload, e.engine)
         fits = "fits" if m.fits else "does not fit"
         required, usable = float(m.required_bytes_per_device), float(m.usable_bytes_per_device)
@@ -96,9 +100,10 @@ def _property(cls, name: str, *fields: str):
 
 def fixed_parts(t: Trace, e: Estimate) -> dict[str, object]:
     """Symbols of what does not depend on requests, on one device; 0 where there is none of it."""
-    e = scenario.one_stage(e)
+    whole, e = e, scenario.one_stage(e)
     weights, _ = weights_per_device(t, e)
-    return dict(zip(_FIXED, (weights, _adapters(t, e), _activation(t, e), _other(t, e)), strict=True))
+    drafts = draft_weights(t, whole)
+    return dict(zip(_FIXED, (weights, drafts, _adapters(t, e), _activation(t, e), _other(t, e)), strict=True))
 
 
 def of_stage(e: Estimate, answer, *fields: str):
@@ -214,18 +219,19 @@ def _expert_cut(t: Trace, e: Estimate):
 
 
 def _required(t: Trace, e: Estimate, fixed: dict):
-    request = cache_of_request(t, e)
+    request = held_by_request(t, e)
     wanted = t.derived(
         "r", "requests that must find room at once", e.memory.needed_requests, "count",
         "a static batch as a whole, else one request",
     )  # fmt: skip
 
     def required(count, *held):
-        return of_stage(e, lambda stage: stage.required_bytes(count), *_FIXED, "request_bytes")(*held)
+        fields = (*_FIXED, "request_bytes", "shared_bytes")
+        return of_stage(e, lambda stage: stage.required_bytes(count), *fields)(*held)
 
     return t.define(
         "M_required", "memory needed on one device", "byte",
-        required, wanted, *(fixed[name] for name in _FIXED), request.size,
+        required, wanted, *(fixed[name] for name in _FIXED), request.total, request.shared,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 METRICS = {
     "memory": ("Memory needed on one device", "byte", "memory"),
     "weights_bytes": ("Weights on all devices", "byte", "weights"),
-    "cache_bytes": ("KV cache reserved for the requests in flight, all devices", "byte", "cache"),
+    "cache_bytes": ("KV cache reserved for the requests in flight, all devices", "byte", "reserved"),
     "cache_bytes_per_token": ("KV cache of one more token, one device", "byte", "cache"),
     "cache_tokens": ("Tokens that the cache pool holds", "tokens", "pool"),
     "max_concurrency": ("Requests of this length that the cache pool holds at once", "count", "pool"),
@@ -33,6 +33,18 @@ METRICS = {
     "usd_per_mtok_output": ("Cost of a million output tokens", "USD/Mtok", "costs"),
     "usd_per_mtok_input": ("Cost of a million input tokens", "USD/Mtok", "costs"),
     "usd_per_mtok": ("Cost of a million tokens, input and output together", "USD/Mtok", "costs"),
+}  # fmt: skip
+#: percentiles over requests, and queueing: of an open loop only
+OPEN_LOOP_METRICS = {
+    "queue_s": ("Mean time until the first prompt token is computed", "s"),
+    **{
+        f"{name}_p{share}_s": (f"{words}, {share}th percentile over requests", "s")
+        for name, words in (
+            ("ttft", "Time to first token (TTFT)"), ("tpot", "Time per output token after the first (TPOT)"),
+            ("queue", "Time until the first prompt token is computed"),
+        )
+        for share in (50, 90, 99)
+    },
 }  # fmt: skip
 _ALIASES = {"required_bytes_per_device": "memory", "fits": "memory"}
 #: metrics with a trust label and a range
@@ -85,16 +97,8 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
     ['C', 'C_request', 'k_request', 'M_page', 'T', 'c']
     """
     name = metric_name(metric)
-    if estimate.workload.mode == "open_loop" and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(
-            f"explain: {name} of an open loop is not explained; allowed are closed loops and memory"
-        )
-    if estimate.deployment.speculation is not None and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(f"explain: {name} with drafts is not explained; allowed is a deployment without")
-    if estimate.workload.shared_prefix_tokens and METRICS[name][2] in ("times", "costs"):
-        raise SpecError(f"explain: {name} with a shared prefix is not explained; allowed is none")
     trace, answer = traced(estimate, name)
-    title, unit, _ = METRICS[name]
+    title, unit, *_ = METRICS.get(name) or OPEN_LOOP_METRICS[name]
     symbols = trace.reached(answer.heads, answer.details)
     value = float(trace.values[answer.heads[0]])
     return Explanation(
@@ -111,17 +115,23 @@ def explain(estimate: "Estimate", metric: str) -> Explanation:
 
 
 def traced(e: "Estimate", metric: str) -> tuple["Trace", Answer]:
-    """Return the trace of a metric, named as in ``METRICS``, and what to show of it."""
+    """Return the trace of a metric, named as in ``METRICS`` or ``OPEN_LOOP_METRICS``, and what to show."""
     from calc.explain.trace import Trace
 
     _require_one_scenario(e, metric)
-    module = METRICS[metric][2]
+    is_open = e.workload.mode == "open_loop"
+    if metric in OPEN_LOOP_METRICS and not is_open:
+        raise SpecError(f"explain: {metric} is of open loops; allowed is a scenario with requests_per_s")
+    module = METRICS[metric][2] if metric in METRICS else "open_loop"
+    module = "open_loop" if is_open and module == "times" else module
     if module == "costs" and e.cost is None:
         raise SpecError(
             f"{metric}: no price of {e.device.id} is known; allowed is your own usd_per_device_hour"
         )
-    trace = Trace()
-    return trace, getattr(import_module(f"calc.explain.{module}"), metric)(trace, e)
+    trace, answers = Trace(), import_module(f"calc.explain.{module}")
+    if metric in OPEN_LOOP_METRICS and "_p" in metric:
+        return trace, answers.percentile(trace, e, metric)
+    return trace, getattr(answers, metric)(trace, e)
 
 
 def metric_name(metric: str) -> str:
@@ -134,8 +144,9 @@ def metric_name(metric: str) -> str:
     """
     bare = str(metric).removeprefix("cost.").removeprefix("memory.")
     bare = _ALIASES.get(bare, bare)
-    if bare not in METRICS:
-        raise unknown_name("metric", str(metric), METRICS)
+    known = {**METRICS, **OPEN_LOOP_METRICS}
+    if bare not in known:
+        raise unknown_name("metric", str(metric), known)
     return bare
 
 

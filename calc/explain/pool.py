@@ -2,37 +2,39 @@
 
 from calc.estimate import Estimate
 from calc.explain import scenario
-from calc.explain.cache import Request, cache_of_request
+from calc.explain.cache import Request
 from calc.explain.memory import fixed_parts, of_stage, usable_memory
 from calc.explain.metrics import Answer
+from calc.explain.requests import Held, held_by_request
 from calc.explain.trace import Trace
 from calc.specs.errors import SpecError
 from calc.work.budget import over_ranks
 from calc.work.paging import tokens_of_pages, whole_pages
-from calc.work.request_cache import requests_held, tokens_held
+from calc.work.request_cache import beside_drafts, requests_held, tokens_held
 
 
 def max_concurrency(t: Trace, e: Estimate) -> Answer:
     """Explain how many requests of the scenario's length the pool holds at once."""
-    request, pool = _request(t, e), _pool(t, e)
-    words = "requests of this length that the pool holds at once"
+    held, pool = _held(t, e), _pool(t, e)
+    request, words = held.sequence, "requests of this length that the pool holds at once"
     ranks = scenario.data_ranks(t, e)
     if request.page is None:
         total = t.define(
             "N_most", words, "count",
-            lambda ranks, pool, size: over_ranks(ranks, requests_held(pool, 0.0, size)),
-            ranks, pool, request.size,
+            lambda ranks, pool, shared, size: over_ranks(ranks, requests_held(pool, shared, size)),
+            ranks, pool, held.shared, held.total,
         )  # fmt: skip
     else:
         pages = _pages(t, pool, request)
         total = t.define(
             "N_most", words, "count",
-            lambda ranks, pages, page, size: over_ranks(ranks, requests_held(pages * page, 0.0, size)),
-            ranks, pages, request.page, request.size,
+            lambda ranks, pages, page, *size: over_ranks(ranks, requests_held(pages * page, *size)),
+            ranks, pages, request.page, held.shared, held.total,
         )  # fmt: skip
-    limit = int(e.steps.most_sequences)
+    limit, each = int(e.steps.most_sequences), e.workload.sequences_per_request
+    beams = f", {each} for every request," if each > 1 else ""
     return Answer([total], (), [
-        f"The fraction is room for part of one more. At most {limit} sequences run at once in "
+        f"The fraction is room for part of one more. At most {limit} sequences{beams} run at once in "
         f"{e.engine.name}, by {'your' if e.deployment.max_sequences else 'its'} limit max_sequences.",
         *_pool_notes(e),
     ])  # fmt: skip
@@ -40,7 +42,8 @@ def max_concurrency(t: Trace, e: Estimate) -> Answer:
 
 def cache_tokens(t: Trace, e: Estimate) -> Answer:
     """Explain how many tokens the pool holds, as the engine's log counts them."""
-    request, pool = _request(t, e), _pool(t, e)
+    held = _held(t, e)
+    request, pool = held.sequence, _own_pool(t, held, _pool(t, e))
     words, ranks = "tokens that the pool holds", scenario.data_ranks(t, e)
     if request.page is None:
         total = t.define(
@@ -64,11 +67,19 @@ def _length(t: Trace, request: Request):
     return t.define("T_request", "tokens of a request", "tokens", lambda *each: sum(each), prompt, output)
 
 
-def _request(t: Trace, e: Estimate) -> Request:
-    request = cache_of_request(t, e)
-    if not t.values[request.size]:
+def _held(t: Trace, e: Estimate) -> Held:
+    held = held_by_request(t, e)
+    if not t.values[held.sequence.size]:
         raise SpecError(f"{e.model.id}: it keeps no cache; allowed are models that do")
-    return request
+    return held
+
+
+def _own_pool(t: Trace, held: Held, pool):
+    """Symbol of the part of the pool that drafts leave to the model."""
+    if not held.draft:
+        return pool
+    words = "memory left to the model's own cache on one device"
+    return t.define("M_own", words, "byte", beside_drafts, pool, held.own, held.draft)
 
 
 def _pool(t: Trace, e: Estimate):

@@ -23,11 +23,22 @@ def output_tokens(t: Trace, e: Estimate):
     return t.given("O", "output tokens of a request", e.workload.output_tokens, "tokens")
 
 
+def sequences(t: Trace, e: Estimate):
+    """Return the symbol of the sequences of a request, entered once; 1 where it is one."""
+    if e.workload.sequences_per_request == 1:
+        return 1
+    words = "sequences of a request: beams, or n of best-of-n"
+    return t.symbol("b_seq") or t.given("b_seq", words, e.workload.sequences_per_request, "count")
+
+
 def in_flight(t: Trace, e: Estimate, value=None):
     """Return the symbol of the requests that run at once."""
     value = e.service.concurrency if value is None else value
     if value == e.workload.concurrency:
         return t.given("N", "requests in flight", value, "count")
+    if e.workload.mode == "open_loop" and value == e.service.concurrency:
+        note = "mean over the chain of steps, those that wait for a place left out"
+        return t.derived("N", "requests in flight on average, all batches", value, "count", note)
     wanted = "as many as possible" if e.workload.concurrency is None else f"{e.workload.concurrency} wanted"
     return t.derived(
         "N", "requests in flight", value, "count", f"{wanted}; at most what memory and engine hold"

@@ -1,9 +1,10 @@
 """Explanations of times and rates: the formula of serving, then the rows of its steps."""
 
+from importlib import import_module
 from types import SimpleNamespace
 
 from calc.estimate import Estimate
-from calc.explain import batches, scenario
+from calc.explain import batches, drafting, scenario
 from calc.explain.batches import output_tokens, seconds_of
 from calc.explain.explanation import Part
 from calc.explain.metrics import Answer
@@ -11,6 +12,7 @@ from calc.explain.operation import largest_operation
 from calc.explain.quantities import counted, shown
 from calc.explain.trace import Trace
 from calc.serving import batching
+from calc.serving.speculation import with_drafts
 from calc.timing.overheads import host_time_s
 from calc.timing.step_time import Duration, TimedOp, longest, n_exchanges
 
@@ -27,7 +29,7 @@ def ttft_s(t: Trace, e: Estimate) -> Answer:
     if mix is None:
         return _static_ttft(t, e)
     words = "step with one prompt chunk of the request and the others' decodes"
-    own = _step(t, "t_own", "own", words, mix.own)
+    own = step_symbol(t, "t_own", "own", words, mix.own)
     mixed, decode = (
         t.derived(f"t_{name}", words, step.seconds, "s", "explained as tpot_s")
         for name, words, step in (
@@ -40,21 +42,23 @@ def ttft_s(t: Trace, e: Estimate) -> Answer:
     chunks = batches.chunks(t, e)
     total = t.define("TTFT", "time to first token", "s", _first_token, own, chunks, *waits, queue)
     notes = ["Prompt chunks share steps with the decodes of the other requests.", *_limits(e)]
-    return Answer([total], _rows(ttft, [(mix.chunks, mix.own)]), notes, [largest_operation(t, e, mix.own)])
+    return Answer(
+        [total], time_parts(ttft, [(mix.chunks, mix.own)]), notes, [largest_operation(t, e, mix.own)]
+    )
 
 
 def _static_ttft(t: Trace, e: Estimate) -> Answer:
     """The prefill of a static batch: its passes through the pipeline, and the handling of a request."""
     ttft = e.service.ttft
     one_pass = prefill_pass(e)
-    symbol = _step(t, "t_pass", "prefill", "one pass of prefill through all stages", one_pass)
+    symbol = step_symbol(t, "t_pass", "prefill", "one pass of prefill through all stages", one_pass)
     total = t.define(
         "TTFT", "time to first token", "s",
         lambda each, stages, request: batching.filled_pipeline(seconds_of(each), stages, request).seconds,
         symbol, batches.stages(t, e), batches.request_handling(t, e),
     )  # fmt: skip
     notes = ["The whole batch is prefilled in one step, one micro-batch for each stage.", *_limits(e)]
-    rows = _rows(ttft, [(batching.pipeline_fill(e.deployment.pp), one_pass)])
+    rows = time_parts(ttft, [(batching.pipeline_fill(e.deployment.pp), one_pass)])
     return Answer([total], rows, notes, [largest_operation(t, e, one_pass)])
 
 
@@ -68,19 +72,52 @@ def tpot_s(t: Trace, e: Estimate) -> Answer:
     """Explain the mean time per output token after the first."""
     mix, tpot = e.service.mix, e.service.tpot
     notes = ["The decode step is taken at the mean context of the generation.", *_limits(e)]
+    gain = with_drafts(e.steps).tokens_per_step
     if mix is None:
-        total = _step(t, "TPOT", "decode", "time per output token", tpot, host=e)
-        return Answer([total], _rows(tpot, [(1, tpot)]), notes, [largest_operation(t, e, tpot)])
+        step, total = tpot.times(gain), _static_tpot(t, e)
+        return Answer([total], time_parts(tpot, [(1 / gain, step)]), notes, [largest_operation(t, e, step)])
     share = batches.share(t, e)
-    mixed = _step(t, "t_mixed", "mixed", "step with prompt chunks and decodes", mix.mixed)
-    decode = _step(t, "t_decode", "decode", "step with decodes only", mix.decode, host=e)
-    total = t.define("TPOT", "time per output token", "s", _mean_step, share, mixed, decode)
-    parts = _rows(tpot, [(mix.share, mix.mixed), (1 - mix.share, mix.decode)])
+    mixed = step_symbol(t, "t_mixed", "mixed", "step with prompt chunks and decodes", mix.mixed)
+    decode = step_symbol(t, "t_decode", "decode", "step with decodes only", mix.decode, host=e)
+    name, words = ("TPOT", "time per output token") if gain == 1 else ("t_step", "mean step")
+    total = t.define(name, words, "s", _mean_step, share, mixed, decode)
+    total = total if gain == 1 else _per_token(t, e, total)
+    parts = time_parts(tpot, [(mix.share / gain, mix.mixed), ((1 - mix.share) / gain, mix.decode)])
     return Answer([total], parts, notes, [largest_operation(t, e, mix.decode)])
 
 
+def _static_tpot(t: Trace, e: Estimate):
+    """Symbol of the time per token of a static batch: a step, over what it gains with drafts."""
+    tpot, words = e.service.tpot, "time per output token"
+    if e.deployment.speculation is None:
+        return step_symbol(t, "TPOT", "decode", words, tpot, host=e)
+    step = step_symbol(
+        t, "t_decode", "decode", "decode step", tpot.times(with_drafts(e.steps).tokens_per_step), host=e
+    )
+    return _per_token(t, e, step)
+
+
+def _per_token(t: Trace, e: Estimate, step):
+    """Symbol of the time per token of a step that gains several."""
+    return t.define(
+        "TPOT", "time per output token", "s",
+        lambda step, gain: batching.time_per_token(seconds_of(step), gain).seconds,
+        step, drafting.tokens_per_step(t, e),
+    )  # fmt: skip
+
+
 def _limits(e: Estimate) -> list[str]:
-    return [*([_SIDE_BY_SIDE] if e.steps.ranks > 1 else []), *_STEP_LIMITS]
+    side = [_SIDE_BY_SIDE] if e.steps.ranks > 1 else []
+    return [*side, *drafting.notes(e), *_prefix_notes(e), *_STEP_LIMITS]
+
+
+def _prefix_notes(e: Estimate) -> list[str]:
+    shared = e.workload.shared_prefix_tokens
+    return (
+        [f"The {shared:,} shared tokens are cached: attention reads them, nothing computes them."]
+        if shared
+        else []
+    )
 
 
 def _tpot(t: Trace, e: Estimate):
@@ -92,7 +129,7 @@ def _tpot(t: Trace, e: Estimate):
 def e2e_latency_s(t: Trace, e: Estimate) -> Answer:
     """Explain the mean time from request to last token."""
     first = t.derived("TTFT", "time to first token", e.ttft_s, "s", "explained as ttft_s")
-    total, rows = _latency(t, e, "T", "request to last token", first, e.ttft_s)
+    total, rows = latency_symbol(t, e, "T", "request to last token", first, e.ttft_s)
     return Answer([total], rows, ["Network, tokenisation and the client are ignored."])
 
 
@@ -111,28 +148,32 @@ def output_tokens_per_s(t: Trace, e: Estimate) -> Answer:
 
 def request_rate(t: Trace, e: Estimate):
     """Return the symbol of the requests finished per second."""
+    if e.workload.mode == "open_loop":
+        return import_module("calc.explain.open_loop").request_rate(t, e)
     mix, count = e.service.mix, scenario.in_flight(t, e)
     if mix is None:
         first = t.derived("TTFT", "time to first token", e.ttft_s, "s", "explained as ttft_s")
-        latency, _ = _latency(t, e, "T", "request to last token", first, e.ttft_s)
+        latency, _ = latency_symbol(t, e, "T", "request to last token", first, e.ttft_s)
     else:
         waits = mix.scheduler_wait_s, mix.burst_wait_s, mix.prefill_wait_s
         request_s = e.overheads.request_s
         served = batching.served_first_token(mix.own, mix.chunks, request_s, *waits).seconds
         note = "time to first token without the queue for memory; explained as ttft_s"
         first = t.derived("TTFT_served", "time to first token in service", served, "s", note)
-        latency, _ = _latency(t, e, "T_served", "time in service, from place to last token", first, served)
+        latency, _ = latency_symbol(
+            t, e, "T_served", "time in service, from place to last token", first, served
+        )
     return t.define("X", "requests finished per second", "requests/s", batching.request_rate, count, latency)
 
 
-def _latency(t: Trace, e: Estimate, symbol, words, first, first_s):
+def latency_symbol(t: Trace, e: Estimate, symbol, words, first, first_s, output=None):
     """Symbol of a latency from its time to first token, and its two rows."""
-    tpot = _tpot(t, e)
-    total = t.define(symbol, words, "s", batching.e2e_latency_s, first, tpot, output_tokens(t, e))
+    tpot, output = _tpot(t, e), output or output_tokens(t, e)
+    total = t.define(symbol, words, "s", batching.e2e_latency_s, first, tpot, output)
     rest = float(t.values[total] - first_s)
     rows = [
         Part("first token", float(first_s), "s", shown(float(first_s), "s")),
-        Part("tokens after it", rest, "s", shown(rest, "s"), f"{e.workload.output_tokens - 1} tokens"),
+        Part("tokens after it", rest, "s", shown(rest, "s"), f"{t.values[output] - 1:g} tokens"),
     ]
     return total, rows
 
@@ -158,16 +199,23 @@ def _queue_wait(t: Trace, e: Estimate):
     return t.define("t_queue", "queue for memory", "s", batching.queue_wait_s, queued, rate)
 
 
-def _step(t: Trace, symbol, label, words, duration: Duration, host: Estimate | None = None):
-    """Symbol of a step: the sum over kinds of operations; with ``host`` its overhead is traced too."""
+def step_symbol(t: Trace, symbol, label, words, duration: Duration, host: Estimate | None = None):
+    """Symbol of a step: the sum over kinds of operations.
+
+    With ``host`` its overhead is traced too, and its drafting passes are.
+    """
     kinds: dict[str, list[TimedOp]] = {}
     for row in duration.rows:
-        kinds.setdefault(row.op.kind if row.op else row.name.replace(" ", "_"), []).append(row)
+        kind = row.op.kind if row.op else row.name.replace(" ", "_")
+        kinds.setdefault("drafts" if drafting.is_draft(row) else kind, []).append(row)
+    own = [row for kind, rows in kinds.items() if kind != "drafts" for row in rows]
     symbols = []
     for kind, rows in kinds.items():
         name, seconds = f"t_{label}_{kind}", sum(row.seconds for row in rows)
         if host and kind == "engine_overhead":
-            symbols.append(_overhead(t, name, host, n_exchanges(duration.rows)))
+            symbols.append(_overhead(t, name, host, n_exchanges(own)))
+        elif host and kind == "drafts":
+            symbols.append(drafting.passes(t, host, name, rows))
         elif seconds > 0:
             calls = sum(row.calls or row.op.count for row in rows if row.op)
             note = f"{counted(calls, 'call')}, see the parts" if calls else "host time, see tpot_s"
@@ -185,11 +233,11 @@ def _overhead(t: Trace, name: str, e: Estimate, exchanges):
     return t.define(
         name, "engine overhead, decode step", "s",
         lambda *v: host_time_s(SimpleNamespace(**dict(zip(names, v[:5], strict=True))), *v[5:]),
-        *facts, batches.batch(t, e), layers, crossed,
+        *facts, batches.decoded(t, e), layers, crossed,
     )  # fmt: skip
 
 
-def _rows(total: Duration, steps) -> list[Part]:
+def time_parts(total: Duration, steps) -> list[Part]:
     """Rows of a duration; ``steps`` are (weight, Duration) whose work they stand for."""
     work: dict[str, dict[str, float]] = {}
     for weight, duration in steps:

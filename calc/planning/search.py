@@ -11,7 +11,7 @@ from calc.specs.model import Model
 from calc.specs.model_files import load_model
 from calc.specs.units import format_seconds
 from calc.specs.workload import Workload
-from calc.work.sharding import tp_choices
+from calc.work.drafts import tp_choices_with_drafts
 
 #: tensor-parallel sizes that are tried
 TP_CHOICES = (1, 2, 4, 8, 16, 32, 64)
@@ -78,7 +78,7 @@ def _sizes(model: Model, device: Device, d: Deployment) -> tuple[int, ...]:
     Of these, sizes whose ranks can be shared out as the deployment's ep and cp say.
     """
     most = max(device.link.domain, device.devices_per_node)
-    sizes = [size for size in tp_choices(model, TP_CHOICES) if size <= most]
+    sizes = [size for size in tp_choices_with_drafts(model, d, TP_CHOICES) if size <= most]
     return tuple(size for size in sizes if size * d.dp % d.ep == 0 and size % d.cp == 0) or (1,)
 
 

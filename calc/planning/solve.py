@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calc.estimate import SLO, Estimate, estimate
+from calc.serving.steps import requests_of
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
 from calc.specs.engine import engine_of
@@ -14,7 +15,8 @@ from calc.specs.model_files import load_model
 from calc.specs.quantization import WEIGHT_FORMATS
 from calc.specs.workload import Workload
 from calc.work.budget import Memory, memory_of
-from calc.work.sharding import check_tp, tp_choices
+from calc.work.drafts import tp_choices_with_drafts
+from calc.work.sharding import check_tp
 
 #: what can be asked for
 UNKNOWNS = ("concurrency", "context", "n_devices", "weight_dtype")
@@ -29,7 +31,7 @@ class Solution:
     """Answer of ``solve``: the value asked for, with the scenario at that value.
 
     ``value`` is None where nothing does; ``sentence`` says the answer in words. ``estimate``
-    is None where times are not answered (beams, shared prefixes).
+    is None where times are not answered (an open loop with a shared prefix).
     """
 
     for_: str
@@ -67,7 +69,7 @@ class _Question:
 
     def answer(self, for_, value, sentence, deployment=None, load=None) -> Solution:
         d, load = deployment or self.deployment, load or self.workload
-        timed = load.sequences_per_request == 1 and not load.shared_prefix_tokens
+        timed = load.mode != "open_loop" or not load.shared_prefix_tokens
         e = estimate(self.model, self.device, d, load) if timed else None
         return Solution(for_, value, sentence, d, load, self.memory(d, load), e)
 
@@ -130,7 +132,8 @@ def _concurrency(q: _Question) -> Solution:
     one = replace(q.workload, mode="closed_loop", concurrency=1)
     memory = q.memory(load=one)
     engine = engine_of(q.deployment, q.device)
-    ceiling = q.deployment.dp * (q.deployment.max_sequences or engine.max_sequences)
+    sequences = q.deployment.dp * (q.deployment.max_sequences or engine.max_sequences)
+    ceiling = int(requests_of(sequences, one.sequences_per_request))
     most = min(int(memory.max_concurrency), ceiling) if memory.fits else 0
 
     def good(users):
@@ -170,7 +173,7 @@ def _n_devices(q: _Question) -> Solution:
     splits = [
         (tp * pp, pp, replace(q.deployment, tp=tp, pp=pp))
         for pp in _PARALLEL
-        for tp in tp_choices(q.model, _PARALLEL)
+        for tp in tp_choices_with_drafts(q.model, q.deployment, _PARALLEL)
         if tp <= reach and pp <= q.model.n_layers
     ]
     for n, _, deployment in sorted(splits, key=lambda row: row[:2]):

@@ -53,7 +53,7 @@ def open_loop_service(steps: Steps, load: Workload, memory: Memory) -> Service:
     Times are means over requests; percentiles are in ``Service.open_loop``. Without a steady
     state they are infinite and the rate of finished requests is the highest that can be had.
     """
-    for name in ("prompt_tokens", "output_tokens", "shared_prefix_tokens"):
+    for name in ("prompt_tokens", "output_tokens", "shared_prefix_tokens", "sequences_per_request"):
         if np.ndim(getattr(load, name)):
             raise SpecError(f"{name}: an array is not allowed in an open loop; allowed is one number")
     check_scalar(steps.deployment)

@@ -95,7 +95,7 @@ def scheduler_of(
     block = int(engine.block_tokens)
     budget = int(steps.token_budget(request_tokens))
     return Scheduler(
-        max_sequences=max(1, min(int(steps.most_sequences) // ranks, budget)),
+        max_sequences=max(1, min(int(steps.most_requests) // ranks, budget)),
         budget_tokens=budget,
         blocks=int(floor(memory.max_concurrency * ceil(request_tokens / block) / ranks)),
         block_tokens=block,

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-from calc.serving.steps import Steps
-from calc.specs.errors import SpecError
+from calc.serving.steps import Steps, decode_rows
 from calc.specs.model import Model
-from calc.specs.model_files import load_model
 from calc.specs.numeric import where
 from calc.specs.speculation import Speculation
 from calc.timing.step_time import Duration
+from calc.work.drafts import check_next_token_layer, draft_model, next_token_layers
 from calc.work.op import Sequences
+
+#: what the rows of drafting passes begin with
+DRAFT_ROW = "draft."
 
 
 def accepted_tokens_per_step(acceptance, draft_tokens):
@@ -33,7 +35,29 @@ def accepted_tokens_per_step(acceptance, draft_tokens):
     """
     sure = acceptance >= 1
     safe = where(sure, 0.5, acceptance)
-    return where(sure, draft_tokens + 1.0, (1 - safe ** (draft_tokens + 1)) / (1 - safe))
+    return where(sure, tokens_if_all_kept(draft_tokens), tokens_if_some_kept(safe, draft_tokens))
+
+
+def tokens_if_all_kept(draft_tokens):
+    """Tokens of a step whose drafts are all accepted: they and one more.
+
+    Examples
+    --------
+    >>> tokens_if_all_kept(3)
+    4.0
+    """
+    return draft_tokens + 1.0
+
+
+def tokens_if_some_kept(acceptance, draft_tokens):
+    """Mean tokens of a step whose drafts are each accepted with a probability below 1.
+
+    Examples
+    --------
+    >>> tokens_if_some_kept(0.5, 3)
+    1.875
+    """
+    return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +101,8 @@ def speculate(steps: Steps, speculation: Speculation, n_sequences, context_token
     Notes
     -----
     Drafting passes take no host time of their own (one engine step holds them all); drafts of a
-    step are equally long for all sequences. The weights and the cache of a draft model are not
-    in ``Memory`` yet: take its ``calc.memory`` and add.
+    step are equally long for all sequences. ``calc.memory`` counts the weights and the cache of
+    what drafts.
 
     Examples
     --------
@@ -133,13 +157,14 @@ def with_drafts(steps: Steps) -> Steps:
 
 def _verified(group: Sequences, drafts) -> Sequences:
     """Decodes whose drafts are verified: each brings the drafts and one token, all with logits."""
-    rows = group.n_sequences * (drafts + 1)
-    return replace(group, new_tokens=drafts + 1, sampled=rows)
+    return replace(group, new_tokens=drafts + 1, sampled=decode_rows(group.n_sequences, 1, drafts))
 
 
 def _passes(once: Duration, drafts) -> Duration:
     """So many drafting passes; one engine step holds them all, so they take no host time of their own."""
-    return Duration(tuple(row for row in once.rows if row.op is not None)).times(drafts)
+    rows = (row.times(drafts) for row in once.rows if row.op is not None)
+    named = (replace(row, name=DRAFT_ROW + row.name, op=row.op.times(drafts)) for row in rows)
+    return Duration(tuple(named))
 
 
 def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:
@@ -147,20 +172,14 @@ def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:
     if speculation.kind == "ngram":
         return None
     if speculation.kind == "draft":
-        draft = load_model(speculation.draft_model)
-        if draft.vocab_size != steps.model.vocab_size:
-            raise SpecError(
-                f"draft_model: {draft.id} has a vocabulary of {draft.vocab_size} tokens; allowed are models "
-                f"with the {steps.model.vocab_size} of {steps.model.id}"
-            )
+        draft = draft_model(steps.model, speculation.draft_model)
         deployment = replace(steps.deployment, weight_dtype=None)
         return replace(steps, model=draft, deployment=deployment)
-    return replace(steps, model=one_layer(steps.model, speculation.kind))
+    return replace(steps, model=one_layer(steps.model, speculation))
 
 
-def one_layer(model: Model, kind: str) -> Model:
-    """Return a model cut down to one layer, its embedding and its lm_head: what an EAGLE or MTP head runs."""
-    if kind == "mtp" and not model.mtp:
-        raise SpecError(f"speculation: {model.id} has no next-token layer; allowed are draft, eagle, ngram")
-    layer = model.mtp[0] if kind == "mtp" else model.layers[-1]
-    return replace(model, layers=(layer,), mtp=(), mtp_outer=(), encoder_layers=(), encoder_tokens=None)
+def one_layer(model: Model, speculation: Speculation) -> Model:
+    """Return a model cut down to what a pass of an EAGLE or MTP head runs: layer, embedding, lm_head."""
+    check_next_token_layer(model, speculation)
+    layers = next_token_layers(model) if speculation.kind == "mtp" else model.layers[-1:]
+    return replace(model, layers=layers, mtp=(), mtp_outer=(), encoder_layers=(), encoder_tokens=None)

@@ -1,11 +1,12 @@
 """Step times of one deployment: the same calibrated work for every question."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device
 from calc.specs.engine import Engine
 from calc.specs.model import Model
+from calc.specs.numeric import floor, maximum
 from calc.timing.calibration import Calibration
 from calc.timing.overheads import Overheads
 from calc.timing.step_time import Duration, step_time
@@ -20,7 +21,12 @@ POLICY = {"sglang": "prefill_first"}
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Step times of one deployment."""
+    """Step times of one deployment.
+
+    Groups of decodes are requests: each is ``sequences_per_request`` sequences (beams, or n of
+    best-of-n), which share the cache of their prompt but read it one by one. Their prompt is
+    computed once.
+    """
 
     model: Model
     device: Device
@@ -29,6 +35,7 @@ class Steps:
     calibration: Calibration
     overheads: Overheads
     expert_skew: object = 0.0
+    sequences_per_request: object = 1
 
     @property
     def tokens_per_step(self):
@@ -64,10 +71,56 @@ class Steps:
         """Most sequences that run at once: the limit of each attention-data rank's scheduler."""
         return self.deployment.dp * (self.deployment.max_sequences or self.engine.max_sequences)
 
+    @property
+    def most_requests(self):
+        """Most requests that run at once: the scheduler counts each of their sequences."""
+        return requests_of(self.most_sequences, self.sequences_per_request)
+
     def time(self, *groups: Sequences) -> Duration:
         """Return the time of one step on these sequences of one rank, through all stages."""
+        groups = tuple(branched(group, self.sequences_per_request) for group in groups)
         precision, split = precision_of(self.model, self.deployment), split_of(self.deployment)
         ops = step_ops(self.model, groups, precision, split, expert_skew=self.expert_skew)
         sequences = sum(group.logit_rows for group in groups)
         layers = self.model.n_layers
         return step_time(ops, self.device, self.calibration, self.overheads, sequences, layers)
+
+
+def branched(group: Sequences, sequences_per_request) -> Sequences:
+    """Return a group of requests as sequences: decodes branch, prompts do not.
+
+    Examples
+    --------
+    >>> branched(Sequences("decode", 8, 1, 1000), 4).n_sequences
+    32
+    >>> branched(Sequences("prefill", 8, 1000, 0), 4).n_sequences
+    8
+    """
+    each = sequences_per_request
+    if group.phase != "decode" or (type(each) is int and each == 1):
+        return group
+    sampled = None if group.sampled is None else group.sampled * each
+    return replace(group, n_sequences=group.n_sequences * each, sampled=sampled)
+
+
+def requests_of(sequences, sequences_per_request):
+    """Requests that a limit on sequences lets run at once, at least one.
+
+    Examples
+    --------
+    >>> requests_of(256, 1), requests_of(256, 5), requests_of(256, 1000)
+    (256, 51, 1)
+    """
+    each = sequences_per_request
+    return sequences if type(each) is int and each == 1 else maximum(1, floor(sequences / each))
+
+
+def decode_rows(requests, sequences_per_request, drafts=0):
+    """Tokens of a decode step: one for each sequence, and its drafts. [count]
+
+    Examples
+    --------
+    >>> decode_rows(8, 4), decode_rows(8, 1, 3)
+    (32, 32)
+    """
+    return requests * sequences_per_request * (drafts + 1)

@@ -38,7 +38,7 @@ class Deployment:
     host_cache_bytes : float
         Host memory per device that the cache may be offloaded to. [byte]
     speculation : Speculation, optional
-        Speculative decoding; timed by ``calc.speculate``.
+        Speculative decoding: what drafts is held in memory and timed in every decode step.
     hold_steps : float
         Decode steps that the scheduler's settings let a new request wait on average: half of
         SGLang's ``scheduler_recv_interval``, TensorRT-LLM's ``batch_wait_timeout_iters`` where

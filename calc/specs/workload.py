@@ -53,7 +53,8 @@ class Workload:
     shared_prefix_tokens : int or array
         Leading prompt tokens that all requests have in common; cached once. [tokens]
     sequences_per_request : int or array
-        Continuations of one prompt: beams, or n of best-of-n; the prompt is cached once.
+        Continuations of one prompt: beams, or n of best-of-n. The prompt is computed and cached
+        once; one of them is the answer, whose tokens count.
     expert_skew : float or array
         Exponent of the power law of expert popularity: 0 uniform routing, up to 1.5. [1]
     equal_lengths : bool

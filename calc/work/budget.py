@@ -12,6 +12,7 @@ from calc.specs.numeric import ceil, floor, maximum, minimum, where
 from calc.specs.workload import Workload
 from calc.work.activation_peak import stage_activation_bytes
 from calc.work.adapters import adapter_parameters_per_device, adapters_bytes
+from calc.work.drafts import Draft, draft_of
 from calc.work.memory import precision_of
 from calc.work.request_cache import RequestCache
 from calc.work.sharding import stages
@@ -55,6 +56,10 @@ def over_ranks(dp, each):
 class StageMemory:
     """One device of one pipeline stage. All in bytes but the last four.
 
+    ``draft_bytes`` are the weights of what drafts; the cache of drafts is in ``request_bytes``
+    and ``shared_bytes``, and once more on its own in ``draft_request_bytes`` and
+    ``draft_shared_bytes``.
+
     ``request_bytes`` is what the engine reserves for one request of the workload (all its
     sequences), ``request_used_bytes`` what its tokens really take; ``shared_bytes`` the
     prefix that requests have in common; ``buffer_bytes`` the part of ``other_bytes`` that an
@@ -64,6 +69,7 @@ class StageMemory:
     device_bytes: object
     usable_bytes: object
     weights_bytes: object
+    draft_bytes: object
     adapter_bytes: object
     activation_bytes: object
     other_bytes: object
@@ -71,6 +77,8 @@ class StageMemory:
     shared_bytes: object
     request_bytes: object
     request_used_bytes: object
+    draft_shared_bytes: object
+    draft_request_bytes: object
     weights_bytes_by_role: dict
     max_concurrency: object
     cache_tokens: object
@@ -80,7 +88,8 @@ class StageMemory:
     @property
     def fixed_bytes(self):
         """What does not depend on requests. [byte]"""
-        return self.weights_bytes + self.adapter_bytes + self.activation_bytes + self.other_bytes
+        held = self.weights_bytes + self.draft_bytes + self.adapter_bytes
+        return held + self.activation_bytes + self.other_bytes
 
     @property
     def cache_pool_bytes(self):
@@ -101,7 +110,8 @@ class Memory:
     ``cache_pool_bytes`` what the engine can give them; ``cache_tokens`` and
     ``max_concurrency`` are that pool in tokens and in requests of this length (the two lines
     vLLM prints at start, times the data-parallel ranks). ``shortfall_bytes`` is what is
-    missing when it does not fit.
+    missing when it does not fit. ``draft_bytes`` are the weights of what drafts,
+    ``draft_cache_bytes`` the part of ``cache_bytes`` that drafts take.
     """
 
     stages: tuple[StageMemory, ...]
@@ -119,6 +129,7 @@ class Memory:
     device_bytes_per_device = property(lambda self: self.tightest.device_bytes)
     usable_bytes_per_device = property(lambda self: self.tightest.usable_bytes)
     weights_bytes_per_device = property(lambda self: self.tightest.weights_bytes)
+    draft_bytes_per_device = property(lambda self: self.tightest.draft_bytes)
     adapter_bytes_per_device = property(lambda self: self.tightest.adapter_bytes)
     activation_bytes_per_device = property(lambda self: self.tightest.activation_bytes)
     other_bytes_per_device = property(lambda self: self.tightest.other_bytes)
@@ -129,6 +140,7 @@ class Memory:
     weights_bytes_by_role = property(lambda self: self.tightest.weights_bytes_by_role)
 
     weights_bytes = property(lambda self: self._total("weights_bytes"))
+    draft_bytes = property(lambda self: self._total("draft_bytes"))
     adapter_bytes = property(lambda self: self._total("adapter_bytes"))
     activation_bytes = property(lambda self: self._total("activation_bytes"))
     other_bytes = property(lambda self: self._total("other_bytes"))
@@ -171,6 +183,19 @@ class Memory:
         return self.ranks * sum(stage.shared_bytes + held * stage.request_bytes for stage in self.stages)
 
     @property
+    def draft_cache_bytes_per_device(self):
+        """Cache reserved for the drafts of the requests in flight. [byte]"""
+        stage = self.tightest
+        return stage.draft_shared_bytes + self.held_concurrency / self.dp * stage.draft_request_bytes
+
+    @property
+    def draft_cache_bytes(self):
+        """Cache reserved for the drafts of the requests in flight on all devices. [byte]"""
+        held = self.held_concurrency / self.dp
+        rows = (stage.draft_shared_bytes + held * stage.draft_request_bytes for stage in self.stages)
+        return self.ranks * sum(rows)
+
+    @property
     def cache_used_bytes(self):
         """Cache that the tokens of the requests in flight take on all devices. [byte]"""
         held = self.held_concurrency / self.dp
@@ -189,8 +214,10 @@ class Memory:
         reserve = self.device_bytes_per_device - self.usable_bytes_per_device
         return [
             ("weights", self.weights_bytes_per_device),
+            ("drafts", self.draft_bytes_per_device),
             ("adapters", self.adapter_bytes_per_device),
-            ("cache", self.cache_bytes_per_device),
+            ("cache", self.cache_bytes_per_device - self.draft_cache_bytes_per_device),
+            ("cache of drafts", self.draft_cache_bytes_per_device),
             ("activations", self.activation_bytes_per_device),
             ("other", self.other_bytes_per_device),
             ("unused cache pool", self.unused_bytes_per_device),
@@ -208,16 +235,18 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
 
     Notes
     -----
-    A static batch is held as a whole whatever the engine's budget. Ignored: fragmentation
-    beyond whole blocks and padded layer groups, and memory of other processes.
+    A static batch is held as a whole whatever the engine's budget. What drafts is on the last
+    stage (``calc.work.drafts``), its cache in pages of its own. Ignored: fragmentation
+    beyond whole blocks and padded layer groups, memory of other processes, and activations and
+    buffers of drafting.
     """
-    d = deployment
+    d, parts = deployment, stages(model, deployment.pp)
+    draft = draft_of(model, d)
     rows = tuple(
-        stage_memory(stage, device, d, load, engine, is_parallel=d.tp * d.pp > 1)
-        for stage in stages(model, d.pp)
+        stage_memory(stage, device, d, load, engine, draft if stage is parts[-1] else None) for stage in parts
     )
     tight = _tightest(rows, load.concurrency / d.dp if load.mode == "static" else 1)
-    limit = d.max_sequences or engine.max_sequences
+    limit = (d.max_sequences or engine.max_sequences) / load.sequences_per_request
     most = over_ranks(d.dp, tight.max_concurrency)
     held = floor(maximum(0, minimum(most, d.dp * limit)))
     needed = 1
@@ -244,38 +273,61 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
 
 
 def stage_memory(
-    stage: Model, device: Device, d: Deployment, load: Workload, engine: Engine, *, is_parallel
+    stage: Model, device: Device, d: Deployment, load: Workload, engine: Engine, draft: Draft | None = None
 ) -> StageMemory:
-    """Return the memory of one device of one pipeline stage."""
-    precision = precision_of(stage, d)
-    by_role = dict(bytes_by_role(stage, d.weight_dtype, d.tp, d.dp, d.ep))
-    if engine.embedding_on_host and not stage.tied_embeddings:
-        by_role["embedding"] = 0.0 * by_role.get("embedding", 0.0)
-    stored = sum(by_role.values())
+    """Return the memory of one device of one pipeline stage, with what drafts on it."""
+    precision, by_role = precision_of(stage, d), held_by_role(stage, d, engine)
+    stored, drafting = sum(by_role.values()), draft_weights_bytes(draft, engine)
     adapters = adapters_bytes(d.lora_slots, adapter_parameters_per_device(stage, d.lora_rank, d.tp))
     activation = stage_activation_bytes(stage, d, load, engine, precision)
     buffers = sum(engine_extra_bytes(stage, d.weight_dtype, d.tp, d.dp, d.ep, engine.id).values())
     other = _other(d, engine) + buffers
-    usable = _usable(device, d, load, engine, stored + adapters + activation + other)
-    pool = maximum(0.0, usable - stored - adapters - activation - other)
-    pages = RequestCache(stage, d, load, engine, precision)
+    fixed = stored + drafting + adapters + activation + other
+    usable = _usable(device, d, load, engine, fixed)
+    pool = maximum(0.0, usable - fixed)
+    pages, ahead = RequestCache(stage, d, load, engine, precision), _draft_cache(draft, load, engine)
+    shared, request, used = (0.0, 0.0, 0.0) if ahead is None else ahead.sizes
     return StageMemory(
         device_bytes=device.memory_bytes,
         usable_bytes=usable,
         weights_bytes=stored,
+        draft_bytes=drafting,
         adapter_bytes=adapters,
         activation_bytes=activation,
         other_bytes=other,
         buffer_bytes=buffers,
-        shared_bytes=pages.shared_bytes,
-        request_bytes=pages.request_bytes,
-        request_used_bytes=pages.used_bytes,
+        shared_bytes=pages.shared_bytes + shared,
+        request_bytes=pages.request_bytes + request,
+        request_used_bytes=pages.used_bytes + used,
+        draft_shared_bytes=shared,
+        draft_request_bytes=request,
         weights_bytes_by_role=by_role,
-        max_concurrency=pages.max_concurrency(pool),
-        cache_tokens=pages.cache_tokens(pool),
+        max_concurrency=pages.max_concurrency(pool, ahead),
+        cache_tokens=pages.cache_tokens(pool, ahead),
         padded_layers=pages.whole.padded_layers,
         block_tokens=pages.whole.block_tokens,
     )
+
+
+def held_by_role(stage: Model, d: Deployment, engine: Engine) -> dict[str, object]:
+    """Return bytes of the weights on one device by module class; a host may keep the embedding. [byte]"""
+    by_role = dict(bytes_by_role(stage, d.weight_dtype, d.tp, d.dp, d.ep))
+    if engine.embedding_on_host and not stage.tied_embeddings:
+        by_role["embedding"] = 0.0 * by_role.get("embedding", 0.0)
+    return by_role
+
+
+def draft_weights_bytes(draft: Draft | None, engine: Engine):
+    """Return bytes of the weights of what drafts on one device of the last stage. [byte]"""
+    if draft is None:
+        return 0.0
+    return sum(held_by_role(draft.model, draft.deployment, engine).values())
+
+
+def _draft_cache(draft: Draft | None, load: Workload, engine: Engine) -> RequestCache | None:
+    if draft is None:
+        return None
+    return RequestCache(draft.model, draft.deployment, load, engine, precision_of(*draft))
 
 
 def _other(d: Deployment, engine: Engine):

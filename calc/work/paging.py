@@ -82,7 +82,7 @@ class Paging:
 
     ``request_pages`` is what one request of the given length occupies, ``groups`` how many
     pages one block of tokens takes over all groups, ``padded_layers`` the layer slots that
-    are charged (at least the real ones).
+    are charged (at least the real ones), ``state_pages`` those of a request that hold states.
     """
 
     page_bytes: object
@@ -90,6 +90,7 @@ class Paging:
     groups: object
     block_tokens: object
     padded_layers: object
+    state_pages: object = 0
 
     def pages(self, pool_bytes):
         """Whole pages in a pool."""
@@ -107,6 +108,11 @@ class Paging:
     def request_bytes(self):
         """Bytes reserved for one request on one device. [byte]"""
         return self.request_pages * self.page_bytes
+
+    @property
+    def state_bytes(self):
+        """Bytes of it that hold states of fixed size, which no two sequences share. [byte]"""
+        return self.state_pages * self.page_bytes
 
 
 def paging(rows: list[LayerCaches], request_tokens, block_tokens, max_batched_tokens) -> Paging:
@@ -136,13 +142,14 @@ def paging(rows: list[LayerCaches], request_tokens, block_tokens, max_batched_to
     states = [row for row in rows if row.kind == "state"]
     if not growing:  # only states: one page per request holds them all
         size = sum(row.count * row.state_bytes for row in states)
-        return Paging(size, 1.0, 1.0, block_tokens, sum(row.count for row in states))
+        return Paging(size, 1.0, 1.0, block_tokens, sum(row.count for row in states), 1.0)
     per_token = maximum(*[row.bytes_per_token for row in growing])
     block = page_tokens(block_tokens, per_token, [row.state_bytes for row in states])
     size = group_layers([row.count for row in rows])
     groups = [groups_of(row.count, size) for row in rows]
     pages = pages_of_request(groups, [blocks(row, request_tokens, block, max_batched_tokens) for row in rows])
-    return Paging(page_bytes(size, block, per_token), pages, sum(groups), block, size * sum(groups))
+    held = sum(count for count, row in zip(groups, rows, strict=True) if row.kind == "state")
+    return Paging(page_bytes(size, block, per_token), pages, sum(groups), block, size * sum(groups), held)
 
 
 def group_layers(counts):

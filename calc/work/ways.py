@@ -14,8 +14,8 @@ from calc.specs.quantization import kv_bytes, weight_format
 from calc.specs.units import format_bytes
 from calc.specs.workload import Workload
 from calc.work.budget import Memory, memory_of
+from calc.work.drafts import tp_choices_with_drafts
 from calc.work.memory import precision_of
-from calc.work.sharding import tp_choices
 
 #: narrower weight formats that are offered, widest first
 _NARROWER = ("bf16", "fp8", "nvfp4", "int4")
@@ -89,6 +89,8 @@ def _changes(model: Model, device: Device, d: Deployment, load: Workload) -> Ite
     if d.memory_utilization is None or d.memory_utilization < _UTILIZATION:
         label = f"memory utilization {_UTILIZATION}"
         yield "setting", label, device, replace(d, memory_utilization=_UTILIZATION), load
+    if d.speculation is not None and d.speculation.kind != "ngram":
+        yield "setting", "no drafts", device, replace(d, speculation=None), load
     bits = weight_format(d.weight_dtype or model.checkpoint.weight_dtype).bits
     for name in _NARROWER:
         if weight_format(name).bits < bits:
@@ -99,7 +101,7 @@ def _changes(model: Model, device: Device, d: Deployment, load: Workload) -> Ite
 
 
 def _more_devices(model: Model, device: Device, d: Deployment, load: Workload) -> Iterator[tuple]:
-    for tp in tp_choices(model, (2, 4, 8, 16)):
+    for tp in tp_choices_with_drafts(model, d, (2, 4, 8, 16)):
         if tp > d.tp and tp <= device.link.domain:
             yield "parallelism", f"tp={tp}", device, replace(d, tp=tp), load
     for pp in (2, 4, 8):

@@ -46,6 +46,16 @@ def test_memory_bar_draws_both_limits(plan):
     assert lines == pytest.approx([memory.usable_bytes_per_device / GB, memory.device_bytes_per_device / GB])
 
 
+def test_what_drafts_has_parts_of_its_own():
+    drafts = calc.Speculation("draft", 3, 0.7, draft_model="llama-3.2-1b")
+    deployment = calc.Deployment(tp=4, speculation=drafts)
+    e = calc.estimate("llama-3.1-70b", "h100-sxm", deployment, calc.Workload(concurrency=64))
+    spans, rows = ends(figures.memory_figure(e)), dict(figures.memory_rows(e))
+    assert all(left[1] == pytest.approx(right[0]) for left, right in pairwise(spans))
+    assert rows["Weights of what drafts"] == e.memory.draft_bytes_per_device
+    assert rows["KV cache of drafts"] == e.memory.draft_cache_bytes_per_device
+
+
 def test_every_part_is_named_with_its_size(plan):
     names = [bar.name for bar in figures.memory_figure(plan.estimate).data]
     for label, value in figures.memory_rows(plan.estimate):

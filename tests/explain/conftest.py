@@ -40,6 +40,57 @@ SCENARIOS = {
     "latent attention over two nodes in sglang": (
         "deepseek-v3", "h100-sxm", {"engine": "sglang", "tp": 8, "pp": 2, "ep": 8}, {"concurrency": 64},
     ),
+    "several sequences per request": (
+        "llama-3.1-8b", "h100-sxm", {"dp": 2}, {"concurrency": 32, "sequences_per_request": 4},
+    ),
+    "states of several sequences, a shared prefix": (
+        "qwen3-next-80b-a3b", "h100-sxm", {"tp": 4},
+        {"concurrency": 8, "sequences_per_request": 2, "shared_prefix_tokens": 600},
+    ),
+    "a static batch of beams, windows": (
+        "gemma-3-27b", "h200-sxm", {}, {"mode": "static", "concurrency": 3, "sequences_per_request": 8},
+    ),
+    "a shared prefix": ("llama-3.1-8b", "h100-sxm", {}, {"concurrency": 32, "shared_prefix_tokens": 700}),
+    "a prefix that is the whole prompt, in chunks": (
+        "mixtral-8x7b", "h100-sxm", {"tp": 4, "pp": 2, "engine": "sglang"},
+        {"concurrency": 50, "prompt_tokens": 20_000, "shared_prefix_tokens": 20_000},
+    ),
+    "a static batch with a shared prefix": (
+        "llama-3.1-8b", "h100-sxm", {}, {"mode": "static", "concurrency": 4, "shared_prefix_tokens": 1000},
+    ),
+    "a draft model": (
+        "llama-3.1-70b", "h100-sxm",
+        {"tp": 4, "speculation": calc.Speculation("draft", 4, 0.7, "llama-3.2-1b")}, {"concurrency": 16},
+    ),
+    "a head that drafts, pipeline stages": (
+        "gemma-3-27b", "h200-sxm", {"tp": 2, "pp": 2, "speculation": calc.Speculation("eagle", 3, 0.6)},
+        {"concurrency": 24, "sequences_per_request": 2, "shared_prefix_tokens": 300},
+    ),
+    "next-token layers on data ranks": (
+        "deepseek-v3", "h200-sxm",
+        {"tp": 1, "dp": 8, "ep": 8, "speculation": calc.Speculation("mtp", 1, 0.85)}, {"concurrency": 64},
+    ),
+    "an n-gram whose matches are all kept": (
+        "llama-3.1-8b", "h100-sxm", {"speculation": calc.Speculation("ngram", 5, 1.0)}, {"mode": "max_load"},
+    ),
+    "a static batch with drafts": (
+        "llama-3.1-8b", "h100-sxm", {"tp": 2, "speculation": calc.Speculation("eagle", 3, 0.6)},
+        {"mode": "static", "concurrency": 4, "sequences_per_request": 3},
+    ),
+    "an open loop": (
+        "llama-3.1-8b", "h100-sxm", {},
+        {"requests_per_s": 8.0, "prompt_lengths": "lognormal", "output_lengths": "geometric"},
+    ),
+    "an open loop that is nearly idle, beams": (
+        "gemma-3-27b", "h200-sxm", {}, {"requests_per_s": 0.01, "sequences_per_request": 4},
+    ),
+    "an open loop on data ranks of stages, prompts first": (
+        "mixtral-8x7b", "h100-sxm", {"tp": 2, "dp": 2, "pp": 2, "ep": 4, "engine": "sglang"},
+        {"requests_per_s": 5.0, "output_tokens": 100},
+    ),
+    "an open loop that waits for memory": (
+        "llama-3.1-8b", "l4", {}, {"requests_per_s": 0.1, "prompt_tokens": 3000, "output_tokens": 500},
+    ),
     "does not fit": ("llama-3.1-70b", "h100-sxm", {}, {"concurrency": 8}),
     "links to single peers": ("llama-3.1-70b", "mi300x", {"tp": 4}, {"concurrency": 64}),
     "a collective that takes longest": (

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import calc
-from calc.explain import METRICS
+from calc.explain import METRICS, OPEN_LOOP_METRICS
+from calc.explain.open_loop import mean_decode, prompt_alone
 from calc.explain.scenario import one_stage
 from calc.explain.times import prefill_pass
+from calc.serving.speculation import with_drafts
 from calc.specs.facts import KINDS
 from calc.timing.overheads import kernel_group
 
@@ -63,7 +65,18 @@ def in_si(text: str) -> str:
 
 @lru_cache(maxsize=8)
 def explanations(e):
-    return [e.explain(metric) for metric in METRICS if e.cost is not None or not metric.startswith("usd")]
+    metrics = [*METRICS, *(OPEN_LOOP_METRICS if e.workload.mode == "open_loop" else ())]
+    return [e.explain(metric) for metric in metrics if e.cost is not None or not metric.startswith("usd")]
+
+
+def open_loop_values(e):
+    if e.workload.mode != "open_loop":
+        return {}
+    spreads = {name: getattr(e.open_loop, name) for name in ("ttft", "tpot", "queue")}
+    shares = {
+        f"{name}_p{n}_s": getattr(each, f"p{n}") for name, each in spreads.items() for n in (50, 90, 99)
+    }
+    return shares | {"queue_s": e.open_loop.queue.mean}
 
 
 def printed(shown: str) -> float:
@@ -129,6 +142,7 @@ def test_values_are_those_of_the_estimate(estimate):
         "cache_bytes_per_token": calc.cache_bytes_per_token(
             one_stage(estimate).model, {"fp8": 1}.get(estimate.deployment.kv_dtype, 2), estimate.deployment.tp
         ),
+        **open_loop_values(estimate),
     }
     for why in explanations(estimate):
         owner = cost if why.metric.startswith("usd") else estimate
@@ -299,7 +313,10 @@ def test_every_device_can_be_explained(device):
 
 def test_the_operation_shown_in_detail_is_the_largest_of_its_step(estimate):
     mix = estimate.service.mix
-    steps = (mix.own, mix.decode) if mix else (prefill_pass(estimate), estimate.service.tpot)
+    tokens = with_drafts(estimate.steps).tokens_per_step
+    steps = (mix.own, mix.decode) if mix else (prefill_pass(estimate), estimate.service.tpot.times(tokens))
+    if estimate.workload.mode == "open_loop":
+        steps = prompt_alone(estimate), mean_decode(estimate)
     for metric, step in zip(("ttft_s", "tpot_s"), steps, strict=True):
         rows = step.rows
         largest = max(row.seconds for row in rows if row.op)
@@ -315,7 +332,8 @@ def test_host_numbers_and_kernel_factors_of_the_engine_are_inputs_with_their_run
         term = terms[f"h_{name.removesuffix('_s')}"]
         assert (term.value, term.kind) == (overheads.host[name].value, overheads.kind)
     mix = estimate.service.mix
-    rows = (mix.decode if mix else estimate.service.tpot).rows
+    plain = mean_decode(estimate) if estimate.workload.mode == "open_loop" else estimate.service.tpot
+    rows = (mix.decode if mix else plain).rows
     largest = max((row for row in rows if row.op), key=lambda row: row.seconds)
     factor = overheads.kernels.get(kernel_group(largest.op, estimate.device))
     assert (terms["f"].value if "f" in terms else None) == factor

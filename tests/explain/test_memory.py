@@ -176,3 +176,10 @@ def test_the_command_line_explains_memory(capsys, metric):
     assert (code, err) == (0, "")
     assert "M_weights = " in out
     assert "M_page" in out
+
+
+def test_what_fewer_devices_would_lack_counts_drafts():
+    """Qwen2.5-0.5B has 14 heads: 1 and 2 devices divide them."""
+    drafts = calc.Speculation("draft", 3, 0.7, draft_model="qwen2.5-0.5b")
+    notes = estimate("qwen2.5-3b", tp=2, speculation=drafts).explain("n_devices").notes
+    assert [note.split(":")[0] for note in notes if note.startswith("tp ")] == ["tp 1"]

@@ -147,8 +147,8 @@ def test_loads_that_contradict_themselves_are_named(load, message):
 
 
 def test_what_an_open_loop_does_not_answer_is_said():
-    with pytest.raises(calc.SpecError, match="tpot_s of an open loop is not explained"):
-        calc.explain(estimate(1), "tpot_s")
+    with pytest.raises(calc.SpecError, match="tpot_s at a rate of 0 is not explained"):
+        calc.explain(estimate(0.0), "tpot_s")
     with pytest.raises(calc.SpecError, match="open_loop: mode 'closed_loop' has none"):
         _ = calc.estimate("llama-3.1-8b", "h100-sxm").open_loop
 

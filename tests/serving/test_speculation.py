@@ -84,11 +84,25 @@ def test_an_estimate_times_steps_with_drafts():
     e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(speculation=drafts), load)
     alone = calc.speculate(calc.steps_of("llama-3.1-8b", "h100-sxm"), drafts, 1, 1050)
     assert e.tpot_s == pytest.approx(alone.tpot.seconds, rel=1e-9)
-    with pytest.raises(calc.SpecError, match="with drafts"):
-        e.explain("tpot_s")
+
+
+def test_the_breakdown_tells_drafting_passes_from_the_step_that_verifies():
+    drafts = calc.Speculation("draft", 4, 0.7, draft_model="llama-3.2-1b")
+    load = calc.Workload(prompt_tokens=1000, output_tokens=101, concurrency=1)
+    e = calc.estimate("llama-3.1-70b", "h100-sxm", calc.Deployment(tp=4, speculation=drafts), load)
+    alone = speculate("draft", drafts=4, context=1050, draft_model="llama-3.2-1b")
+    drafting = sum(s for op, s, _ in e.breakdown("tpot_s") if op.startswith("draft."))
+    assert drafting == pytest.approx(alone.draft.seconds / alone.tokens_per_step, rel=1e-9)
 
 
 def test_drafts_in_an_open_loop_are_refused():
     deployment = calc.Deployment(speculation=calc.Speculation("ngram", 3, 0.5))
     with pytest.raises(calc.SpecError, match="open loop"):
         calc.estimate("llama-3.1-8b", "h100-sxm", deployment, calc.Workload(requests_per_s=1.0))
+
+
+def test_a_next_token_head_of_attention_and_experts_apart_runs_both():
+    """Nemotron 3 Super: a pass reads the weights of its experts too, not of attention alone."""
+    deep = steps("nemotron-3-super-120b-a12b-fp8", "h200-sxm", 4)
+    s = calc.speculate(deep, calc.Speculation("mtp", 1, 0.8), 1, 1000)
+    assert "draft.moe.experts" in " ".join(row.name for row in s.draft.rows)

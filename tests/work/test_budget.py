@@ -103,6 +103,28 @@ def test_beams_share_the_prompt():
     assert four == (4096 + 4 * 256) * 131_072
 
 
+def test_every_sequence_and_every_request_has_states_of_its_own():
+    """Qwen3-Next: beams share blocks of their prompt, but no recurrent state; nor do requests."""
+    load = {"prompt_tokens": 4096, "output_tokens": 256, "concurrency": 8}
+    for engine in ("vllm", "sglang"):
+        at = {"model": "qwen3-next-80b-a3b", "tp": 4, "engine": engine}
+        one, two, four = (
+            memory(**at, load=calc.Workload(**load, sequences_per_request=n)).request_cache_bytes_per_device
+            for n in (1, 2, 4)
+        )
+        assert four - two == pytest.approx(2 * (two - one))
+        states = 36 * (8 * 128 * 128 * 4)  # 32 value heads of 128 x 128, in 32 bits, over four ranks
+        assert two - one > states
+        prefix = memory(**at, load=calc.Workload(**load, shared_prefix_tokens=4096))
+        assert prefix.request_cache_bytes_per_device > states
+    only = {"model": "mamba2-2.7b"}
+    one, two = (
+        memory(**only, load=calc.Workload(**load, sequences_per_request=n)).request_cache_bytes_per_device
+        for n in (1, 2)
+    )
+    assert two == 2 * one
+
+
 def test_adapters_take_their_slots():
     """16 x 39,976,960 parameters / 16: rank 16 on all linear layers of Llama-2-7B, in 16 bits."""
     assert memory("llama-2-7b", lora_slots=4).adapter_bytes == 4 * 39_976_960 * 2

@@ -72,9 +72,9 @@ model, on the same engine. Kernels are those of docs/accuracy.md in all three. T
 share of figures in the 80 % interval when their device or model was left out. A device or model of
 more than 70 % of an engine's figures is not left out: too few would be left to fit.
 
-Rows of InferenceX and of TensorRT-LLM's performance pages leave out what their launch scripts set: drafts (MTP),
-lengths, limits of a step, how long requests are held. `validate/runs/settings.py` has what can be told from
-version, day and configuration; some cells were run with drafts and without and cannot be told apart.
+Rows of InferenceX and of TensorRT-LLM's performance pages leave out what their launch scripts set: drafts
+(MTP), lengths, limits of a step, how long requests are held. `validate/runs/settings.py` has what can be told
+from version, day and configuration; some cells were run with drafts and without and cannot be told apart.
 
 ## Groups
 
