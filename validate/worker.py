@@ -15,6 +15,9 @@ from validate.probes.base import Case
 
 #: bytes of activations of cases that are kept ready
 READY_BYTES = 3e9
+#: how often the second-level caches fit into what is read between two short calls. Twice is not
+#: enough: some of the code survives, now and then, and such a call takes a third of the time of others
+FLUSH = 4
 
 
 class UnavailableError(Exception):
@@ -38,7 +41,7 @@ class Worker:
         if self.bench.device.type == "cuda":
             torch.cuda.set_device(self.bench.device)
         on_host = self.bench.kind == "cpu"
-        flush = self.bench.flusher(2 * threads * core_cache_bytes()) if on_host else None
+        flush = self.bench.flusher(FLUSH * threads * core_cache_bytes()) if on_host else None
         self.clock = clock_of(torch, self.bench.kind, flush)
         self._ready: OrderedDict = OrderedDict()
         self._each_s: dict[str, float] = {}  # of cases that were ready once
