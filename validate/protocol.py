@@ -156,12 +156,13 @@ def _visit(session: Session, case: Case, patient: bool) -> tuple[bool, float]:
 def _drop_to_fit(session: Session, live: list[Case], costs: dict) -> None:
     """Leave out the dearest cases until the fewest visits fit into the time that is left.
 
-    The largest case of each probe and dtype stays, for the range; so do a dozen of each.
+    The largest case of each probe and dtype stays, for the range; so do a dozen of each, and as
+    many of each kernel that is compared.
     """
     total = sum(costs[case.key] for case in live)
     members: dict[tuple, list[Case]] = {}
     for case in sorted(live, key=lambda each: -costs[each.key]):
-        members.setdefault((case.probe, case.dtype), []).append(case)
+        members.setdefault((case.probe, case.dtype, case.kernel), []).append(case)
     spare = [case for cases in members.values() for case in cases[1 : max(1, len(cases) - ALWAYS_KEPT)]]
     for case in sorted(spare, key=lambda each: -costs[each.key]):
         if total * (FEWEST - 1) <= session.left_s:

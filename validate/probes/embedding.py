@@ -34,7 +34,9 @@ class Embedding(RowsProbe):
         from validate.probes.bench import rotated
 
         table = bench.cold(VOCABULARY, case.sizes["width"], dtype=case.dtype)
-        tokens = [torch.randint(0, VOCABULARY, (case.sizes["rows"],), device=bench.device) for _ in range(LISTS)]
+        tokens = [
+            torch.randint(0, VOCABULARY, (case.sizes["rows"],), device=bench.device) for _ in range(LISTS)
+        ]
         return Built(torch.nn.functional.embedding, rotated(tokens, table), "embedding")
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
