@@ -222,9 +222,9 @@ class Point:
     """One measured case: a row of the points file.
 
     ``case`` is its key (probe, dtype, sizes, and before them the kernel of a variant); ``op`` the
-    kind and ``format`` the format under which calibrations keep it. ``seconds_min`` is the smallest of ``n`` block
-    medians, beside their quartiles; ``calls`` is of one block. ``error`` is the relative
-    error against the float64 reference, ``limit`` what is allowed. ``flag`` is empty for
+    kind and ``format`` the format under which calibrations keep it. ``seconds_min`` is the
+    smallest of ``n`` block medians, beside their quartiles; ``calls`` is of one block. ``error``
+    is the relative error against the float64 reference, ``limit`` what is allowed. ``flag`` is empty for
     points a fit may use, else one of ``FLAGS``; ``load`` the mean load average of the visits.
     """
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import calc
-from validate.adapters import ADAPTERS, adapter
+from validate import adapters
 from validate.probes import PROBES
 from validate.probes.base import Case, Plan
 from validate.profile import Point
@@ -53,7 +53,7 @@ def wanted_adapters(names: Sequence[str], kind: str, say) -> list[str]:
             raise calc.SpecError(f"--adapter: {name} cannot run here: {reason}")
         found.append(name)
     if "all" in names:
-        for name in ADAPTERS:
+        for name in adapters.ADAPTERS:
             if reason := missing_reason(name, kind):
                 say(f"adapter {name} left out: {reason}")
             elif name not in found:
@@ -63,7 +63,7 @@ def wanted_adapters(names: Sequence[str], kind: str, say) -> list[str]:
 
 def missing_reason(name: str, kind: str) -> str:
     """Return why an adapter cannot run on a kind of device; empty where it can."""
-    module = adapter(name)
+    module = adapters.adapter(name)
     kinds = getattr(module, "KINDS", ("cuda", "rocm"))
     reason = module.available()
     if not reason and kind not in kinds:
@@ -103,7 +103,7 @@ def adapter_cases(names: Iterable[str], cases: Sequence[Case], level: int) -> li
     """
     found = []
     for name in names:
-        module = adapter(name)
+        module = adapters.adapter(name)
         takes, kernels = getattr(module, "takes", lambda kernel, sizes: True), set(module.kernels())
         for probe in PROBES.values():
             if probe.replaces in kernels:

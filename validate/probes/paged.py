@@ -29,7 +29,7 @@ class PagedDecode(Probe):
 
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
         """Yield batches and lengths for each kind of heads."""
-        lengths = spread(64, max(4 * plan.tokens, 2048), 3 + plan.level)
+        lengths = spread(64, max(2 * plan.tokens, 2048), 3 + plan.level)
         page = PAGE if plan.kind == "cpu" else GPU_PAGE
         for i, heads in enumerate(HEADS):
             for j, batch in enumerate((1, 4, 16)):
@@ -68,7 +68,8 @@ class PagedDecode(Probe):
             query, key, value, [c[0] for c in caches], [c[1] for c in caches],
             table.to(bench.device, torch.int32), slots, past + 1,
         )  # fmt: skip
-        return Built(paged_decode_attention, sets, GATHER)
+        room = [torch.empty_like(caches[0][0]) for _ in range(2)]
+        return Built(partial(paged_decode_attention, room=room), sets, GATHER)
 
     def by(self, built: Built, way: str) -> Built:
         """Return the gather, or the kernel that reads pages where they lie.

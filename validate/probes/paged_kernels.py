@@ -1,5 +1,6 @@
 """Decode attention over a cache in pages, and prompts packed one behind the other: torch functions only."""
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 
 
@@ -8,7 +9,7 @@ def write_pages(cache, new, slots) -> None:
     cache.view(-1, *cache.shape[2:]).index_copy_(0, slots, new[:, :, 0])
 
 
-def paged_decode_attention(query, key, value, cache_k, cache_v, table, slots, seen: int):
+def paged_decode_attention(query, key, value, cache_k, cache_v, table, slots, seen: int, room):
     """Return attention of one new token to a cache in pages, gathered first.
 
     Parameters
@@ -25,12 +26,16 @@ def paged_decode_attention(query, key, value, cache_k, cache_v, table, slots, se
         Where the new token of each sequence goes, counted in tokens over all pages.
     seen : int
         Tokens of each sequence, the new one included.
+    room : pair of tensors
+        Where pages are gathered, ``[batch * most pages, tokens of a page, kv_heads, width]``.
     """
     write_pages(cache_k, key, slots)
     write_pages(cache_v, value, slots)
     keys, values = (
-        cache.index_select(0, table.view(-1)).view(len(table), -1, *cache.shape[2:])[:, :seen].transpose(1, 2)
-        for cache in (cache_k, cache_v)
+        torch.index_select(cache, 0, table.view(-1), out=gathered)
+        .view(len(table), -1, *cache.shape[2:])[:, :seen]
+        .transpose(1, 2)
+        for cache, gathered in zip((cache_k, cache_v), room, strict=True)
     )
     return F.scaled_dot_product_attention(query, keys, values, enable_gqa=query.shape[1] != cache_k.shape[2])
 

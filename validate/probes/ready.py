@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from validate.adapters import ADAPTERS, adapter
+from validate import adapters
 from validate.probes.base import Built, Case, Probe
 
 
@@ -20,7 +20,7 @@ def ready(probe: Probe, case: Case, bench) -> Built:
     """
     if why := probe.unavailable(case, bench):
         raise UnavailableError(why)
-    if case.kernel in ADAPTERS:
+    if case.kernel in adapters.ADAPTERS:
         return adapted(probe, case, bench)
     built, ways = probe.build(case, bench), probe.ways(bench.kind)
     if case.kernel:
@@ -62,7 +62,7 @@ def is_missing(error: Exception) -> bool:
 
 def adapted(probe: Probe, case: Case, bench) -> Built:
     """Return a case whose kernel is an adapter's, with the inputs of the plain one."""
-    module = adapter(case.kernel)
+    module = adapters.adapter(case.kernel)
     if reason := module.available():
         raise UnavailableError(reason)
     name, built = probe.replaces, probe.build(replace(case, kernel=""), bench)
