@@ -57,10 +57,17 @@ def paged_decode_attention(query, key, value, cache_k, cache_v, table, slots, se
     from flash_attn import flash_attn_with_kvcache
 
     turned = [each.transpose(1, 2) for each in (query, key, value)]
+    cached = table.new_full((len(table),), seen - 1)
     out = flash_attn_with_kvcache(
-        turned[0], cache_k, cache_v, turned[1], turned[2], cache_seqlens=table.new_full((len(table),), seen - 1),
-        block_table=table, causal=True,
-    )  # fmt: skip
+        turned[0],
+        cache_k,
+        cache_v,
+        turned[1],
+        turned[2],
+        cache_seqlens=cached,
+        block_table=table,
+        causal=True,
+    )
     return out.transpose(1, 2)
 
 
