@@ -21,7 +21,7 @@ from validate.remote import CaseError
 #: shapes on which another way is compared, and an adapter's kernel, by level of the plan
 WAY_SHAPES, ADAPTER_SHAPES = (2, 3, 5), (3, 5, 8)
 #: the longest call on which ways are tried, as a share of the plan's longest: slow ones take many times that
-TRIED_SHARE = 0.1
+TRIED_SHARE = 0.02
 #: dtype of variants, blocks of a trial
 DTYPE, TRIALS = "bf16", 2
 #: the longest that a trial is waited for [s]

@@ -196,7 +196,7 @@ def test_trials_are_few_and_short():
             shapes = _shapes(name, cases, plan)
             assert 1 <= len(shapes) <= 5
             seconds = [plan.seconds(PROBES[name].op(case.sizes, "bf16")) for case in shapes]
-            assert max(seconds) <= 0.1 * plan.call_s
+            assert max(seconds) <= 0.02 * plan.call_s or len(shapes) == 1
 
 
 def test_a_variant_is_known_by_its_key():
