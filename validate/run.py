@@ -115,7 +115,7 @@ def _run(args, backend, progress, models, start: float, budget_s: float) -> int:
     plan = plan_of(budget_s, found.facts, *_rough_ceilings(backend), models)
     cases = planned_cases(plan, *(each.split(",") if each else None for each in (args.ops, args.dtype)))
     adapters = wanted_adapters(args.adapter, plan.kind, progress.line)
-    cases += adapter_cases(adapters, cases, plan.level)
+    cases += adapter_cases(adapters, cases, plan.level, progress.line)
     if args.dry_run:
         print("\n".join(case.key for case in cases))
         return 0

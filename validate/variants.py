@@ -90,7 +90,7 @@ def _bytes(case: Case) -> float:
     return float(PROBES[case.probe].op(case.sizes, case.dtype).bytes)
 
 
-def adapter_cases(names: Iterable[str], cases: Sequence[Case], level: int) -> list[Case]:
+def adapter_cases(names: Iterable[str], cases: Sequence[Case], level: int, say) -> list[Case]:
     """Return the variants of planned cases that adapters run: a few shapes of each kernel they replace.
 
     Parameters
@@ -100,15 +100,20 @@ def adapter_cases(names: Iterable[str], cases: Sequence[Case], level: int) -> li
         The planned ones.
     level : int
         Of the plan: 0 quick, 1 standard, 2 full.
+    say : callable
+        Takes a line for each adapter that has nothing to do.
     """
     found = []
     for name in names:
+        before = len(found)
         module = adapters.adapter(name)
         takes, kernels = getattr(module, "takes", lambda kernel, sizes: True), set(module.kernels())
         for probe in PROBES.values():
             if probe.replaces in kernels:
                 fit = [case for case in _plain(cases, probe.name) if takes(probe.replaces, case.sizes)]
                 found += [replace(case, kernel=name) for case in few(fit, ADAPTER_SHAPES[level])]
+        if len(found) == before:
+            say(f"adapter {name}: no planned case is of its kernels ({', '.join(sorted(kernels))}, {DTYPE})")
     return found
 
 

@@ -126,11 +126,18 @@ def test_one_that_is_named_and_cannot_run_is_refused(fake_adapter, name, words):
 def test_an_adapter_is_asked_only_for_sizes_that_it_takes(fake_adapter):
     fake_adapter({"decode_attention": print}, takes=lambda kernel, sizes: sizes["batch"] == 1)
     cases = planned_cases(Plan(level=1))
-    found = adapter_cases(["fake"], cases, 1)
+    found = adapter_cases(["fake"], cases, 1, print)
     assert len(found) == 5
     assert {case.sizes["batch"] for case in found} == {1}
     plain = {(case.probe, tuple(case.sizes.items())) for case in cases}
     assert all((case.probe, tuple(case.sizes.items())) in plain for case in found)
+
+
+def test_an_adapter_without_a_planned_case_says_so(fake_adapter):
+    fake_adapter(NORM)
+    said = []
+    assert adapter_cases(["fake"], planned_cases(Plan(level=0), ["gemm"]), 0, said.append) == []
+    assert said == ["adapter fake: no planned case is of its kernels (norm_and_residual, bf16)"]
 
 
 def test_the_fastest_backend_is_fitted_and_the_others_are_compared(fake, run_on):
