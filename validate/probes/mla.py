@@ -125,8 +125,9 @@ class LatentPrefill(Probe):
         query, key, value, *_ = args
         past = case.sizes["past"]
         rows, heads, at = (bench.choose(n, most) for n, most in zip(query.shape, (2, 3, 8), strict=False))
-        keys, values = (x[rows][:, heads].double() for x in (key, value))
-        scores = query[rows][:, heads][:, :, at].double() @ keys.transpose(-1, -2) / (NOPE + ROPE) ** 0.5
+        keys, values, queries = (x[rows[:, None], heads] for x in (key, value, query))
+        keys, values = keys.double(), values.double()
+        scores = queries[:, :, at].double() @ keys.transpose(-1, -2) / (NOPE + ROPE) ** 0.5
         seen = torch.arange(key.shape[2], device=at.device) <= past + at[:, None]
         want = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ values
-        return (lambda out: out[rows][:, heads][:, :, at]), want
+        return (lambda out: out[rows[:, None], heads][:, :, at]), want

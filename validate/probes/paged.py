@@ -68,7 +68,7 @@ class PagedDecode(Probe):
             query, key, value, [c[0] for c in caches], [c[1] for c in caches],
             table.to(bench.device, torch.int32), slots, past + 1,
         )  # fmt: skip
-        room = [torch.empty_like(caches[0][0]) for _ in range(2)]
+        room = bench.scratch(2, batch * pages, page, kv_heads, width, dtype=case.dtype)
         return Built(partial(paged_decode_attention, room=room), sets, GATHER)
 
     def by(self, built: Built, way: str) -> Built:
