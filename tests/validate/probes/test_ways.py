@@ -2,6 +2,7 @@
 
 import math
 import sys
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -231,3 +232,38 @@ def test_an_adapter_that_went_away_says_why(worker, fake_adapter):
     fake_adapter({"norm_and_residual": norm}, reason="its package is broken")
     found = checked(worker, "norm", "bf16", NORM, kernel="fake")
     assert found == {"flag": "unavailable", "note": "its package is broken"}
+
+
+def test_checks_and_blocks_run_inside_what_a_kernel_needs_around_it(worker):
+    inside, seen = [], []
+
+    @contextmanager
+    def within():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    case = Case("swiglu", "bf16", {"rows": 2, "width": 64})
+    built = PROBES["swiglu"].build(case, worker.bench)
+    call = built.call
+    built = built._replace(within=within, call=lambda x: seen.append(bool(inside)) or call(x))
+    worker._ready[case.key] = built, worker.clock.timer(built), 0.0
+    worker.check(case)
+    worker.visit(case, 0.001)
+    worker._ready.clear()
+    assert len(seen) > 4
+    assert all(seen)
+
+
+def test_room_is_shared_and_grows():
+    bench = Bench("cpu", 1 << 20)
+    small = bench.scratch(4, 8)
+    assert bench.scratch(2, 16).data_ptr() == small.data_ptr()
+    assert bench.scratch(2, 64).shape == (2, 64)
+
+
+def test_large_inputs_repeat_what_was_drawn(monkeypatch):
+    monkeypatch.setattr("validate.probes.bench.DRAWN", 64)
+    drawn = Bench("cpu", 1 << 20).random(3, 50, dtype="fp32").flatten()
+    assert torch.equal(drawn[:64], drawn[64:128])
+    assert drawn.std() > 0.5
