@@ -92,8 +92,9 @@ def _rounds(session: Session, live: list[Case], outcome: Outcome, rng, drift) ->
         _round(session, live, outcome, costs, stalls)
         outcome.rounds += 1
         if outcome.rounds == 1:
-            _drop_to_fit(session, live, costs)
-            round_s = sum(costs[case.key] for case in live)
+            if session.left_s > 0:  # else some were not visited: their costs are not known
+                _drop_to_fit(session, live, costs)
+            round_s = sum(costs.get(case.key, 0.0) for case in live)
         else:
             round_s = session.now() - start
         target = min(MOST, max(FEWEST, outcome.rounds + int(session.left_s / max(round_s, 1e-9))))
