@@ -62,7 +62,7 @@ def varlen_decode(query, key, value, cache_k, cache_v, table, slots, seen: int, 
     except (RuntimeError, ValueError) as error:
         if "out of memory" in str(error):
             raise
-        first = str(error).splitlines()[0][:120]
+        first = str(error).splitlines()[0].partition(". ")[0]
         raise NotImplementedError(f"varlen_attn takes no pages here: {first}") from None
     return out.unsqueeze(2)
 

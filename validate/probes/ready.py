@@ -26,7 +26,10 @@ def ready(probe: Probe, case: Case, bench) -> Built:
     if case.kernel:
         if case.kernel not in (*ways, *probe.rivals(bench.kind)):
             raise UnavailableError(f"{case.kernel} is no kernel for {bench.kind}")
-        return _tried(probe.by(built, case.kernel))
+        try:
+            return _tried(probe.by(built, case.kernel))
+        except NotImplementedError as error:
+            raise UnavailableError(str(error).partition("\n")[0]) from None
     if case.prefers not in ways:
         return built
     for way in (case.prefers, *(each for each in ways if each != case.prefers)):
