@@ -129,7 +129,7 @@ def _paged(torch, place: str) -> float:
     want = torch.einsum("hk,khd->hd", scores.softmax(-1), values)
     moved = [part.to(place) for part in (q, k, v, *caches)]
     ends = [part.to(place, torch.int32) for part in (torch.tensor([0, 1]), used)]
-    got = varlen_decode(*moved, table.to(place, torch.int32), slots.to(place), seen, *ends)
+    got = varlen_decode(*moved, table.to(place, torch.int32), slots.to(place), seen, ends)
     return _relative(got[0, :, 0], want) / LIMITS["bf16"]
 
 

@@ -91,7 +91,7 @@ class PagedDecode(Probe):
         about = {"dtype": torch.int32, "device": query.device}
         starts = torch.arange(len(query) + 1, **about)
         used = torch.full((len(query),), seen, **about)
-        return built._replace(call=partial(varlen_decode, starts=starts, used=used), kernel=VARLEN)
+        return built._replace(call=partial(varlen_decode, lengths=(starts, used)), kernel=VARLEN)
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return some heads' attention in float64, page by page; a call has written its token already."""

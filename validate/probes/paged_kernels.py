@@ -40,10 +40,10 @@ def paged_decode_attention(query, key, value, cache_k, cache_v, table, slots, se
     return F.scaled_dot_product_attention(query, keys, values, enable_gqa=query.shape[1] != cache_k.shape[2])
 
 
-def varlen_decode(query, key, value, cache_k, cache_v, table, slots, seen: int, starts, used):
+def varlen_decode(query, key, value, cache_k, cache_v, table, slots, seen: int, lengths):
     """Return the same by the kernel that reads pages where they lie.
 
-    ``starts`` counts the queries before each sequence, ``used`` the tokens of each, both int32.
+    ``lengths`` are two int32 tensors: queries before each sequence, and tokens of each.
 
     Raises
     ------
@@ -52,6 +52,7 @@ def varlen_decode(query, key, value, cache_k, cache_v, table, slots, seen: int, 
     """
     from torch.nn.attention.varlen import varlen_attn
 
+    starts, used = lengths
     write_pages(cache_k, key, slots)
     write_pages(cache_v, value, slots)
     try:
