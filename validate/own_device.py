@@ -14,7 +14,7 @@ PEAKS, MEMORY = ("fp32", "bf16", "fp16", "fp8", "int8"), ("read", "copy", "triad
 def ceilings_of(points: Iterable[Point]) -> dict[str, float]:
     """Return the best rates that were measured: memory passes of large arrays, products by dtype."""
     found: dict[str, float] = {}
-    points = [point for point in points if point.usable]
+    points = [point for point in points if point.plain]
     largest = max((point.bytes for point in points if point.probe in MEMORY), default=0.0)
     for point in points:
         if point.probe in MEMORY and point.bytes >= largest / 8:

@@ -221,10 +221,10 @@ def _minor(version: str) -> str:
 class Point:
     """One measured case: a row of the points file.
 
-    ``case`` is its key (probe, dtype, kernel and sizes); ``op`` the kind and ``format`` the
-    format under which calibrations keep it. ``seconds_min`` is the smallest of ``n`` block
-    medians, beside their quartiles; ``calls`` is of one block. ``error`` is the relative
-    error against the float64 reference, ``limit`` what is allowed. ``flag`` is empty for
+    ``case`` is its key (probe, dtype, sizes, and before them the kernel of a variant); ``op`` the
+    kind and ``format`` the format under which calibrations keep it. ``seconds_min`` is the
+    smallest of ``n`` block medians, beside their quartiles; ``calls`` is of one block. ``error``
+    is the relative error against the float64 reference, ``limit`` what is allowed. ``flag`` is empty for
     points a fit may use, else one of ``FLAGS``; ``load`` the mean load average of the visits.
     """
 
@@ -256,8 +256,27 @@ class Point:
         return self.flag != "wrong"
 
     @property
+    def variant(self) -> str:
+        """The kernel that was asked for to be compared with the plain one; empty for the plain one.
+
+        Examples
+        --------
+        >>> sizes = {"rows": 1, "width": 64}
+        >>> Point("norm bf16 triton_norm rows=1 width=64", "norm", "", "", "", "bf16", sizes).variant
+        'triton_norm'
+        """
+        words = self.case.removeprefix(f"{self.probe} {self.dtype} ").split()
+        named = words and self.case.startswith(f"{self.probe} ") and "=" not in words[0]
+        return words[0] if named else ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether a fit may use it: it has a time, of the kernel that is fitted."""
+        return self.usable and not self.variant
+
+    @property
     def usable(self) -> bool:
-        """Whether a fit may use it."""
+        """Whether it has a time of a right kernel."""
         return self.flag in ("", "few-visits") and self.seconds_min > 0
 
 

@@ -23,11 +23,12 @@ PASSES = ("elementwise", "embedding")
 
 
 def groups_of(points: Iterable[Point]) -> dict[tuple[str, str], list[Point]]:
-    """Return the points that a fit may use, by kind and format; memory passes and decoders have none."""
+    """Return the points that a fit may use, by kind and format; memory passes, decoders and variants none."""
     found: dict[tuple[str, str], list[Point]] = {}
-    for point in points:
-        if point.usable and point.probe in PROBES and point.op != "memory":
-            found.setdefault((point.op, point.format), []).append(point)
+    fit = [point for point in points if point.plain and point.probe in PROBES and point.op != "memory"]
+    order = list(PROBES)  # the first format of a kind speaks for formats that have no fit
+    for point in sorted(fit, key=lambda each: order.index(each.probe)):
+        found.setdefault((point.op, point.format), []).append(point)
     return found
 
 

@@ -92,8 +92,9 @@ def _rounds(session: Session, live: list[Case], outcome: Outcome, rng, drift) ->
         _round(session, live, outcome, costs, stalls)
         outcome.rounds += 1
         if outcome.rounds == 1:
-            _drop_to_fit(session, live, costs)
-            round_s = sum(costs[case.key] for case in live)
+            if session.left_s > 0:  # else some were not visited: their costs are not known
+                _drop_to_fit(session, live, costs)
+            round_s = sum(costs.get(case.key, 0.0) for case in live)
         else:
             round_s = session.now() - start
         target = min(MOST, max(FEWEST, outcome.rounds + int(session.left_s / max(round_s, 1e-9))))
@@ -156,12 +157,13 @@ def _visit(session: Session, case: Case, patient: bool) -> tuple[bool, float]:
 def _drop_to_fit(session: Session, live: list[Case], costs: dict) -> None:
     """Leave out the dearest cases until the fewest visits fit into the time that is left.
 
-    The largest case of each probe and dtype stays, for the range; so do a dozen of each.
+    The largest case of each probe and dtype stays, for the range; so do a dozen of each, and as
+    many of each kernel that is compared.
     """
     total = sum(costs[case.key] for case in live)
     members: dict[tuple, list[Case]] = {}
     for case in sorted(live, key=lambda each: -costs[each.key]):
-        members.setdefault((case.probe, case.dtype), []).append(case)
+        members.setdefault((case.probe, case.dtype, case.kernel), []).append(case)
     spare = [case for cases in members.values() for case in cases[1 : max(1, len(cases) - ALWAYS_KEPT)]]
     for case in sorted(spare, key=lambda each: -costs[each.key]):
         if total * (FEWEST - 1) <= session.left_s:

@@ -22,12 +22,14 @@ from validate.plan import (
     planned_cases,
     work,
 )
+from validate.probes.base import Case, Plan
 from validate.profile import Fingerprint, Profile, Protocol, Skipped, mismatch, read_profile, write_profile
 from validate.profile_fit import fit_all
 from validate.protocol import BLOCK_S, Outcome, Session, StoppedError, measure
 from validate.remote import CaseError, local_worker
-from validate.run_report import Progress, acceptance_table, errors_table, summary
+from validate.run_report import Progress, acceptance_table, errors_table, summary, variants_table
 from validate.store import Store
+from validate.variants import adapter_cases, choices, wanted_adapters, with_choices
 
 #: ceilings to plan with where the sentinels could not run [flop/s], [byte/s]
 ROUGH = (1e11, 1e10)
@@ -46,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ops", help="probes to measure, separated by commas (default all)")
     parser.add_argument("--dtype", help="dtypes to measure, separated by commas (default all)")
+    parser.add_argument(
+        "--adapter", action="append", default=[], metavar="NAME",
+        help="compare kernels of another package with torch's (see check; all: those that run here; "
+        "may be repeated)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, help="host threads (default one fewer than cores)")
     parser.add_argument(
         "--out", default="calibrations/devices", metavar="FOLDER", help="where files are written"
@@ -107,12 +114,15 @@ def _run(args, backend, progress, models, start: float, budget_s: float) -> int:
     _warn_of_other_machine(folder / f"{found.id}.yaml", found, progress)
     plan = plan_of(budget_s, found.facts, *_rough_ceilings(backend), models)
     cases = planned_cases(plan, *(each.split(",") if each else None for each in (args.ops, args.dtype)))
+    adapters = wanted_adapters(args.adapter, plan.kind, progress.line)
+    cases += adapter_cases(adapters, cases, plan.level, progress.line)
     if args.dry_run:
         print("\n".join(case.key for case in cases))
         return 0
     before = machine.load()
-    progress.line(_opening(found, cases, budget_s, before))
     store = Store(folder, found.id, work, args.resume)
+    cases = _with_ways(backend, cases, plan, store)
+    progress.line(_opening(found, cases, budget_s, before))
     session = Session(
         backend, store, start + measuring_seconds(budget_s), now=time.monotonic, load=machine.load,
         say=progress, sentinels=SENTINELS,
@@ -127,6 +137,12 @@ def _run(args, backend, progress, models, start: float, budget_s: float) -> int:
         note=machine.clocks(),
     )  # fmt: skip
     return _finish(found, store, outcome, protocol, folder, (progress, start, cases))
+
+
+def _with_ways(backend, cases: list[Case], plan: Plan, store: Store) -> list[Case]:
+    """Return cases that prefer the fastest way of their probe, and the other ways beside it."""
+    found = choices(backend, cases, plan, store.points.values())
+    return with_choices(cases, found) + [case for choice in found for case in choice.variants()]
 
 
 def _machine(backend) -> _Machine:
@@ -200,7 +216,7 @@ def _finish(found: _Machine, store: Store, outcome: Outcome, protocol: Protocol,
     path = folder / f"{found.id}.yaml"
     write_profile(profile, path)
     calc.load_calibration.cache_clear()
-    _show(profile, path)
+    _show(profile, path, points)
     return WRONG if any(point.flag == "wrong" for point in points) else 0
 
 
@@ -243,13 +259,16 @@ def _skipped(points, few):
         yield Skipped(name, reason)
 
 
-def _show(profile: Profile, path: Path) -> None:
+def _show(profile: Profile, path: Path, points) -> None:
     """Print the tables, what was skipped, and how to use the profile."""
     print("median errors: after = shapes left out of the fit, before = calc without this profile")
     print(errors_table(profile))
     if profile.acceptance:
         print("\nsmall decoders, never in the fit: predicted against measured")
         print(acceptance_table(profile.acceptance))
+    if shown := variants_table(points):
+        print("\nother kernels: their times over those of the fitted kernel, same shapes")
+        print(shown)
     print("", *summary(profile), sep="\n")
     device = path if profile.own_device else profile.device
     print(f"profile: {path}\npoints:  {path.parent / profile.points}")

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import numpy as np
 
 from calc.cli.text import table
-from validate.profile import Accepted, Profile
+from validate.profile import Accepted, Point, Profile
+from validate.reports.variants import HEADER, variant_cells, variant_rows
 
 
 class Progress:
@@ -108,6 +110,12 @@ def _accepted(name: str, rows: list[Accepted]) -> list[str]:
         name, f"{len(rows)}", f"{np.median(abs(errors)):.1f}", f"{np.quantile(abs(errors), 0.9):.1f}",
         f"{np.median(errors):+.1f}", f"{100 * inside:.0f}", f"{roofline:.1f}",
     ]  # fmt: skip
+
+
+def variants_table(points: Iterable[Point]) -> str:
+    """Return the table of other kernels beside the fitted ones; empty where none was asked for."""
+    rows = [variant_cells(asdict(row)) for row in variant_rows(list(points))]
+    return table(HEADER, rows, right=(3, 4, 5, 6)) if rows else ""
 
 
 def summary(profile: Profile) -> list[str]:

@@ -12,13 +12,13 @@ import threading
 from collections import OrderedDict
 
 from validate.probes.base import Case
+from validate.probes.ready import UnavailableError, is_missing, ready
 
 #: bytes of activations of cases that are kept ready
 READY_BYTES = 3e9
-
-
-class UnavailableError(Exception):
-    """This machine or build does not have the kernel."""
+#: how often the second-level caches fit into what is read between two short calls. Twice is not
+#: enough: some of the code survives, now and then, and such a call takes a third of the time of others
+FLUSH = 4
 
 
 class Worker:
@@ -38,7 +38,8 @@ class Worker:
         if self.bench.device.type == "cuda":
             torch.cuda.set_device(self.bench.device)
         on_host = self.bench.kind == "cpu"
-        flush = self.bench.flusher(2 * threads * core_cache_bytes()) if on_host else None
+        flush_bytes = min(FLUSH * threads * core_cache_bytes(), self.bench.pool_bytes)
+        flush = self.bench.flusher(flush_bytes) if on_host else None
         self.clock = clock_of(torch, self.bench.kind, flush)
         self._ready: OrderedDict = OrderedDict()
         self._each_s: dict[str, float] = {}  # of cases that were ready once
@@ -60,18 +61,28 @@ class Worker:
         probe = self.probe(case)
         built = self._built(case)[0]
         args = built.sets[0]
-        self.bench.poison_like(built.call(*args))
-        out = built.call(*args)
-        args, out = self.bench.to_check(args), self.bench.to_check(out)
+        with built.within():
+            self.bench.poison_like(built.call(*self._given(built)))
+            out = built.call(*self._given(built))
+        args, out = self.bench.to_check(built.plain(args) if built.plain else args), self.bench.to_check(out)
         chosen, want = probe.reference(case, args, self.bench)
         error = relative_error(chosen(out), want)
         if not self.bench.is_finite(out):
             error = float("inf")
         return {"kernel": built.kernel, "error": error, "limit": probe.limit(case.dtype)}
 
+    def _given(self, built) -> tuple:
+        """Return the first inputs; copies of them where the call overwrites them."""
+        args = built.sets[0]
+        if not built.overwrites:
+            return args
+        return tuple(each.clone() if isinstance(each, self.torch.Tensor) else each for each in args)
+
     def visit(self, case: Case, block_s: float) -> dict:
         """Time one block of a case."""
-        block = self._built(case)[1].block(block_s)
+        built, timer, _ = self._built(case)
+        with built.within():
+            block = timer.block(block_s)
         return {"seconds": block.seconds, "calls": block.calls}
 
     def _built(self, case: Case):
@@ -79,14 +90,12 @@ class Worker:
             self._ready.move_to_end(case.key)
             return self._ready[case.key]
         probe = self.probe(case)
-        if why := probe.unavailable(case, self.bench):
-            raise UnavailableError(why)
         size = float(probe.op(case.sizes, case.dtype).activation_bytes)
         while self._ready and size + sum(each[2] for each in self._ready.values()) > READY_BYTES:
             key, (_, timer, _) = self._ready.popitem(last=False)
             self._each_s[key] = timer.each_s
         self.bench.seed(case.key)
-        built = probe.build(case, self.bench)
+        built = ready(probe, case, self.bench)
         self._ready[case.key] = built, self.clock.timer(built, self._each_s.get(case.key)), size
         return self._ready[case.key]
 
@@ -132,8 +141,7 @@ def flag_of(error: Exception) -> str:
     text = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
         return "out-of-memory"
-    missing = isinstance(error, NotImplementedError | TypeError) or "not implemented" in text
-    return "unavailable" if missing or "no viable backend" in text else "failed"
+    return "unavailable" if is_missing(error) else "failed"
 
 
 def one_line(error: Exception) -> str:

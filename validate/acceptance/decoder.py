@@ -14,6 +14,7 @@ from calc.specs.model import Model
 from calc.work.op import Op, Sequences
 from calc.work.step import step_ops
 from validate.probes.base import Built, Case, Plan, Probe, precision
+from validate.probes.ways import OF_KIND, by_backend
 
 _COMMON = {
     "vocab_size": 16000,
@@ -99,6 +100,14 @@ class DecoderProbe(Probe):
         from validate.acceptance.step import decoder_on
 
         return Built(*decoder_on(bench, self.config, case.dtype).call_for(case.sizes, bench), "decoder")
+
+    def ways(self, kind: str) -> tuple[str, ...]:
+        """Return the backends of attention: that of the fitted kernels is to be used here too."""
+        return OF_KIND.get(kind, ())
+
+    def by(self, built: Built, way: str) -> Built:
+        """Return the step with its attention by one backend."""
+        return by_backend(built, way)._replace(kernel=f"decoder, {way}")
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return the first sequence's logits in float64; of most steps only that they are finite."""

@@ -29,6 +29,7 @@ class Decoder:
         d_model = model.d_model
         self.table, self.head = self._draw(model.vocab_size, d_model), self._draw(model.vocab_size, d_model)
         self.ones = torch.ones(d_model, dtype=DTYPES[dtype], device=self.device)
+        self.routes: list = []  # the router's logits of the last step, layer by layer
         self.layers = [self._layer(layer) for layer in model.layers]
         width = self.layers[0]["d_head"]
         angles = torch.arange(8192)[:, None] / 10000 ** (torch.arange(width // 2) / (width // 2))
@@ -58,14 +59,15 @@ class Decoder:
         tokens = torch.randint(0, self.model.vocab_size, (batch, new), device=self.device)
         return self.step, rotated(tokens, caches, past)
 
-    def step(self, tokens, caches, past: int, routes: list | None = None):
-        """Return logits and next tokens of one step; ``routes`` collects the router's logits."""
+    def step(self, tokens, caches, past: int):
+        """Return logits and next tokens of one step."""
+        self.routes = []
         x = torch.nn.functional.embedding(tokens, self.table)
         delta = torch.zeros_like(x)
         for layer, cache in zip(self.layers, caches, strict=True):
             x, normed = kernels.norm_and_residual(x, delta, self.ones)
             x, normed = kernels.norm_and_residual(x, self._attend(layer, normed, cache, past), self.ones)
-            delta = self._feedforward(layer, normed, routes)
+            delta = self._feedforward(layer, normed)
         last = kernels.rms_norm(x[:, -1] + delta[:, -1], self.ones)
         logits = kernels.linear(last, self.head)
         return logits, kernels.sample(logits)
@@ -80,24 +82,21 @@ class Decoder:
         out = call(query, key, value, cache[0], cache[1], past, layer["window"])
         return kernels.linear(out.transpose(1, 2).reshape(batch, new, heads * width), layer["out"])
 
-    def _feedforward(self, layer, x, routes: list | None):
+    def _feedforward(self, layer, x):
         if "up" in layer:
             return kernels.linear(kernels.swiglu(kernels.linear(x, layer["up"])), layer["down"])
         flat = x.view(-1, x.shape[-1])
         logits = kernels.linear(flat, layer["router"])
-        if routes is not None:
-            routes.append(logits)
+        self.routes.append(logits)
         return self._experts(flat, logits, layer["ups"], layer["downs"], layer["top_k"]).view_as(x)
 
     def reference(self, args: tuple) -> tuple:
-        """Return the first sequence's logits in float64, with the experts that the tested dtype chose.
+        """Return the first sequence's logits in float64, with the experts that the last step chose.
 
         The cached tokens are those of the pool; a step has written its own already, as it should.
         """
         tokens, caches, past = args
-        routes: list = []
-        self.step(tokens, caches, past, routes)
-        return (lambda out: out[0][:1]), _Wide(self, routes, tokens.numel()).logits(tokens, caches, past)
+        return (lambda out: out[0][:1]), _Wide(self, self.routes, tokens.numel()).logits(tokens, caches, past)
 
 
 class _Wide:
@@ -126,7 +125,7 @@ class _Wide:
 
     def _feedforward(self, layer, x, i: int):
         if "up" in layer:
-            return Decoder._feedforward(self.decoder, layer, x, None)
+            return Decoder._feedforward(self.decoder, layer, x)
         flat = x.view(-1, x.shape[-1])
         logits = self._routes[i][: flat.shape[0]]
         return kernels.looped_experts(flat, logits, layer["ups"], layer["downs"], layer["top_k"]).view_as(x)

@@ -1,4 +1,4 @@
-"""Kernels of other packages, each with the arguments of a kernel in ``validate.probes.kernels``.
+"""Kernels of other packages, each with the arguments of a kernel that a probe times.
 
 One file an adapter, with three names:
 
@@ -7,7 +7,18 @@ One file an adapter, with three names:
 ``available()``
     None where it can run here, else the reason why not in one line;
 ``kernels()``
-    kernel of ``validate.probes.kernels`` that it replaces -> its own callable.
+    kernel that it replaces, as a probe's ``replaces`` names it -> its own callable.
+
+And, where they are needed:
+
+``KINDS``
+    kinds of device that it runs on, ``("cuda", "rocm")`` where it does not say;
+``OVERWRITES``
+    names of kernels that overwrite their inputs: those are checked on copies;
+``takes(kernel, sizes)``
+    whether a kernel can run a case of these sizes;
+``prepared(kernel, args)``, ``plain(kernel, args)``
+    inputs as the kernel wants them (quantised weights), and back for the reference.
 
 Nothing is imported before it is asked for: this package needs neither torch nor any of them.
 To add one: write the file, add its name to ``ADAPTERS``.

@@ -3,6 +3,8 @@
 from validate.adapters.needs import import_error, missing
 
 TITLE = "attention of the flash-attn package"
+#: pages are a multiple of so many tokens
+PAGE = 256
 
 
 def available() -> str | None:
@@ -13,7 +15,22 @@ def available() -> str | None:
 
 def kernels() -> dict:
     """Return the kernels by the name of the one they replace."""
-    return {"decode_attention": decode_attention, "prefill_attention": prefill_attention}
+    return {
+        "decode_attention": decode_attention,
+        "prefill_attention": prefill_attention,
+        "paged_decode_attention": paged_decode_attention,
+    }
+
+
+def takes(kernel: str, sizes) -> bool:
+    """Whether a kernel can run a case: pages have a least size.
+
+    Examples
+    --------
+    >>> takes("paged_decode_attention", {"page": 16}), takes("decode_attention", {"batch": 4})
+    (False, True)
+    """
+    return kernel != "paged_decode_attention" or sizes["page"] % PAGE == 0
 
 
 def decode_attention(query, key, value, cache_k, cache_v, past: int, window: int = 0):
@@ -29,6 +46,28 @@ def decode_attention(query, key, value, cache_k, cache_v, past: int, window: int
         turned[0], turned[1], turned[2], turned[3], turned[4], cache_seqlens=past, causal=True,
         window_size=_window(window),
     )  # fmt: skip
+    return out.transpose(1, 2)
+
+
+def paged_decode_attention(query, key, value, cache_k, cache_v, table, slots, seen: int):
+    """Return attention of one new token to a cache in pages, which the same kernel reads and writes.
+
+    The kernel finds the new token's place by itself, so ``slots`` is not used.
+    """
+    from flash_attn import flash_attn_with_kvcache
+
+    turned = [each.transpose(1, 2) for each in (query, key, value)]
+    cached = table.new_full((len(table),), seen - 1)
+    out = flash_attn_with_kvcache(
+        turned[0],
+        cache_k,
+        cache_v,
+        turned[1],
+        turned[2],
+        cache_seqlens=cached,
+        block_table=table,
+        causal=True,
+    )
     return out.transpose(1, 2)
 
 

@@ -4,6 +4,8 @@ from validate.adapters.needs import import_error, missing
 
 TITLE = "norms and attention of FlashInfer"
 EPS = 1e-5
+#: the sum and the norm take the places of the residual stream and the update
+OVERWRITES = ("norm_and_residual",)
 
 
 def available() -> str | None:
@@ -20,6 +22,17 @@ def kernels() -> dict:
         "decode_attention": decode_attention,
         "prefill_attention": prefill_attention,
     }
+
+
+def takes(kernel: str, sizes) -> bool:
+    """Whether a kernel can run a case: attention here is of one sequence.
+
+    Examples
+    --------
+    >>> takes("decode_attention", {"batch": 4}), takes("rms_norm", {"rows": 4})
+    (False, True)
+    """
+    return not kernel.endswith("attention") or sizes["batch"] == 1
 
 
 def rms_norm(x, weight):

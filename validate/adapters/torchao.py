@@ -9,6 +9,8 @@ CONFIGS = {
     "int4": "Int4WeightOnlyConfig",
     "fp8": "Float8DynamicActivationFloat8WeightConfig",
 }
+#: the one that a run compares with products of bf16 weights
+COMPARED = "int8"
 
 
 def available() -> str | None:
@@ -19,6 +21,18 @@ def available() -> str | None:
 def kernels() -> dict:
     """Return the kernels by the name of the one they replace; weights come from ``quantised``."""
     return {"linear": linear}
+
+
+def prepared(kernel: str, args: tuple) -> tuple:
+    """Return activations, and the weight in 8 bits: what its time is to be compared with is bf16."""
+    x, weight = args
+    return x, quantised(weight, COMPARED)
+
+
+def plain(kernel: str, args: tuple) -> tuple:
+    """Return activations, and the weight as its 8 bits say it: rounding it is no error of the kernel."""
+    x, weight = args
+    return x, weight.dequantize()
 
 
 def quantised(weight, fmt: str):

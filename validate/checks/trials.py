@@ -10,7 +10,7 @@ LIMITS = {"fp32": 1e-3, "fp16": 2e-3, "bf16": 1e-2, "int8": 1e-6, "fp8": 1e-2}
 BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
 #: how the reason begins where a kernel runs and its result is not right
 WRONG = "wrong result"
-KERNELS = ("grouped_mm", "varlen_attention")
+KERNELS = ("grouped_mm", "varlen_attention", "paged_attention")
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,26 @@ def _varlen(torch, place: str) -> float:
     return _relative(got, want) / LIMITS["bf16"]
 
 
-_KERNELS = {"grouped_mm": _grouped, "varlen_attention": _varlen}
+def _paged(torch, place: str) -> float:
+    from validate.probes.paged_kernels import varlen_decode
+    from validate.probes.ways import varlen_reason
+
+    if why := varlen_reason(paged=True):
+        raise NotImplementedError(why)
+    page, seen = 256, 300
+    q, k, v = (torch.randn(1, 4, 1, 64).to(torch.bfloat16) for _ in range(3))
+    caches = [torch.randn(2, page, 4, 64).to(torch.bfloat16) for _ in range(2)]
+    table, slots, used = (torch.tensor(x) for x in ([[1, 0]], [seen - 1 - page], [seen]))
+    whole = [torch.cat((cache[1], cache[0]))[: seen - 1] for cache in caches]
+    keys, values = (
+        torch.cat((x, new[0].transpose(0, 1))).double() for x, new in zip(whole, (k, v), strict=True)
+    )
+    scores = torch.einsum("hd,khd->hk", q[0, :, 0].double(), keys) / 8
+    want = torch.einsum("hk,khd->hd", scores.softmax(-1), values)
+    moved = [part.to(place) for part in (q, k, v, *caches)]
+    ends = [part.to(place, torch.int32) for part in (torch.tensor([0, 1]), used)]
+    got = varlen_decode(*moved, table.to(place, torch.int32), slots.to(place), seen, ends)
+    return _relative(got[0, :, 0], want) / LIMITS["bf16"]
+
+
+_KERNELS = {"grouped_mm": _grouped, "varlen_attention": _varlen, "paged_attention": _paged}

@@ -10,9 +10,10 @@ from validate.probes.gated_delta import DeltaScan, DeltaUpdate
 from validate.probes.gemm import Gemm
 from validate.probes.mamba2 import Mamba2Scan, Mamba2Update
 from validate.probes.memory import Copy, Read, Triad
-from validate.probes.mla import LatentDecode
+from validate.probes.mla import LatentDecode, LatentPrefill
 from validate.probes.moe import Experts
 from validate.probes.norm import FinalNorm, LayerNorm, NormAndResidual
+from validate.probes.paged import PagedDecode
 from validate.probes.prefill import Prefill
 from validate.probes.rope import Rope
 from validate.probes.sampler import Sampler
@@ -24,7 +25,8 @@ PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
         Read(), Copy(), Triad(), Gemm(), Prefill(), Decode(), Experts(), NormAndResidual(), FinalNorm(),
-        LayerNorm(), Rope(), SwiGlu(), Gelu(), Sampler(), Embedding(), CacheAppend(), LatentDecode(),
+        LayerNorm(), Rope(), SwiGlu(), Gelu(), Sampler(), Embedding(), CacheAppend(), PagedDecode(),
+        LatentDecode(), LatentPrefill(),
         ConvolutionUpdate(), ConvolutionPrefill(), Mamba2Update(), Mamba2Scan(), DeltaUpdate(), DeltaScan(),
     )
 }  # fmt: skip

@@ -14,6 +14,7 @@ class SwiGlu(RowsProbe):
     """SwiGLU of ``rows`` tokens: ``width`` gates times ``width`` values, side by side."""
 
     name = "swiglu"
+    replaces = "swiglu"
     gated = True
     chained = 2
     widths = (704, 2048, 5632, 14336)
@@ -44,6 +45,7 @@ class Gelu(SwiGlu):
     """GELU in its tanh form; a row of its own, beside the gated activation."""
 
     name = "gelu"
+    replaces = ""
     gated = False
 
     def op(self, sizes: Mapping, dtype: str) -> Op:

@@ -1,7 +1,8 @@
 """What probes share: cases, the interface, precisions of ``calc`` by dtype, spread sizes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,12 +21,18 @@ _ROLES = ("attention", "feedforward", "expert", "shared_expert", "router", "lm_h
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure: a probe, a dtype, sizes, and the kernel asked for (empty: torch's choice)."""
+    """One thing to measure: a probe, a dtype, sizes.
+
+    A plain case runs the kernel that is fitted: where the probe has several ways, the one that it
+    ``prefers``, or torch's choice. A variant runs the ``kernel`` that it names, a way of the probe
+    or an adapter; it is compared with the plain case of its sizes and takes no part in a fit.
+    """
 
     probe: str
     dtype: str
     sizes: Mapping[str, int]
     kernel: str = ""
+    prefers: str = ""
 
     @property
     def key(self) -> str:
@@ -35,6 +42,8 @@ class Case:
         --------
         >>> Case("gemm", "bf16", {"m": 1, "n": 64}).key
         'gemm bf16 m=1 n=64'
+        >>> Case("norm", "bf16", {"rows": 1, "width": 64}, "triton_norm").key
+        'norm bf16 triton_norm rows=1 width=64'
         """
         return " ".join(
             part for part in (self.probe, self.dtype, self.kernel, sizes_text(self.sizes)) if part
@@ -70,25 +79,33 @@ class Plan:
 
 
 class Built(NamedTuple):
-    """A case ready to run: ``call(*sets[i])``, inputs rotated so that weights and caches are cold."""
+    """A case ready to run: ``call(*sets[i])``, inputs rotated so that weights and caches are cold.
 
-    call: object
+    Calls run inside ``within()``, which is entered once a block; a call that ``overwrites`` its
+    inputs is checked on copies; ``plain`` turns arguments into those that the reference takes.
+    """
+
+    call: Callable
     sets: list
     kernel: str
+    within: Callable = nullcontext
+    overwrites: bool = False
+    plain: Callable | None = None
 
 
 class Probe(ABC):
     """One kind of kernel call: which sizes, how much work, the tensors, the right answer.
 
     ``name`` is the key in files; ``dtypes`` those that are measured; ``shape`` the sizes that
-    make two cases the same shape, left out of the fit together.
+    make two cases the same shape, left out of the fit together; ``replaces`` the kernel of
+    ``validate.probes.kernels`` that it times, which an adapter may stand in for.
     """
 
     name: str
     dtypes: tuple[str, ...] = ("bf16",)
     shape: tuple[str, ...] = ()
     chained: int = 1  # products in a row, each of which rounds
-    optional: bool = False  # of the full budget only
+    replaces: str = ""
 
     @abstractmethod
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
@@ -115,6 +132,21 @@ class Probe(ABC):
                     case = Case(self.name, dtype, dict(sizes))
                     found[case.key] = case
         return list(found.values())
+
+    def ways(self, kind: str) -> tuple[str, ...]:
+        """Return the kernels of torch that may run it on a kind of device; none where there is no choice.
+
+        Of those that run, the fastest is fitted; the others are compared with it.
+        """
+        return ()
+
+    def rivals(self, kind: str) -> tuple[str, ...]:
+        """Return the names of kernels of torch that are compared with the fitted one and never fitted."""
+        return ()
+
+    def by(self, built: Built, way: str) -> Built:
+        """Return a built case that runs by one of its ways."""
+        raise NotImplementedError(way)
 
     def limit(self, dtype: str) -> float:
         """Largest relative error of a right kernel."""

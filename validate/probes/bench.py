@@ -32,6 +32,7 @@ class Bench:
     def __init__(self, device: str = "cpu", pool_bytes: float = 2**28):
         self.device, self.pool_bytes = torch.device(device), int(pool_bytes)
         self._pools: dict[str, torch.Tensor] = {}
+        self._scratch: dict[str, torch.Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self._drawn = torch.randn(DRAWN + 1, device=self.device)
@@ -51,7 +52,8 @@ class Bench:
         """Return random normal numbers; of 8 bits: what fits them."""
         size = math.prod(shape)
         if size > DRAWN:
-            return _as(torch.randn(*shape, device=self.device) * scale, dtype)
+            drawn = _as(self._drawn[:DRAWN] * scale, dtype)
+            return drawn.repeat(-(-size // DRAWN))[:size].view(shape)
         at = int(torch.randint(0, DRAWN - size + 1, ()))
         return _as(self._drawn[at : at + size].view(shape) * scale, dtype)
 
@@ -64,6 +66,13 @@ class Bench:
         places = max(1, len(pool) // step)
         stride = max(1, places // MOST_SETS)
         return [pool[i * step : i * step + size].view(shape) for i in range(0, places, stride)]
+
+    def scratch(self, *shape: int, dtype: str = "bf16") -> torch.Tensor:
+        """Return room for intermediate results, the same for every case: one call uses it at a time."""
+        size = math.prod(shape)
+        if dtype not in self._scratch or size > len(self._scratch[dtype]):
+            self._scratch[dtype] = torch.empty(size, dtype=DTYPES[dtype], device=self.device)
+        return self._scratch[dtype][:size].view(shape)
 
     def _pool(self, dtype: str) -> torch.Tensor:
         if dtype not in self._pools:

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 from calc.work.op import Op
 from validate.probes.attention_sizes import backend, core, expected, heads_of, inputs
 from validate.probes.base import Built, Case, Plan, Probe, spread
+from validate.probes.ways import OF_KIND, by_backend
 
 
 class Decode(Probe):
     """Attention of one token after ``past`` cached ones, for ``batch`` sequences."""
 
     name = "decode"
+    replaces = "decode_attention"
     shape = ("heads", "kv_heads", "d_head", "window")
 
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
@@ -42,6 +44,14 @@ class Decode(Probe):
         query, key, value, *caches = inputs(case.sizes, case.dtype, bench)
         sets = rotated(query, key, value, *caches, case.sizes["past"], case.sizes["window"])
         return Built(decode_attention, sets, backend(query, caches[0][0], caches[1][0], False))
+
+    def ways(self, kind: str) -> tuple[str, ...]:
+        """Return the backends of a kind of device."""
+        return OF_KIND.get(kind, ())
+
+    def by(self, built: Built, way: str) -> Built:
+        """Return the call by one backend."""
+        return by_backend(built, way)
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return some heads' attention in float64."""

@@ -9,6 +9,8 @@ from validate.probes.rows import RowsProbe
 
 #: rows of the table
 VOCABULARY = 16000
+#: lists of tokens that go round: the rows of the first were evicted when its turn comes again
+LISTS = 256
 
 
 class Embedding(RowsProbe):
@@ -32,7 +34,9 @@ class Embedding(RowsProbe):
         from validate.probes.bench import rotated
 
         table = bench.cold(VOCABULARY, case.sizes["width"], dtype=case.dtype)
-        tokens = [torch.randint(0, VOCABULARY, (case.sizes["rows"],), device=bench.device) for _ in range(16)]
+        tokens = [
+            torch.randint(0, VOCABULARY, (case.sizes["rows"],), device=bench.device) for _ in range(LISTS)
+        ]
         return Built(torch.nn.functional.embedding, rotated(tokens, table), "embedding")
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:

@@ -21,6 +21,7 @@ class Gemm(Probe):
     """A dense projection; weights are cold."""
 
     name = "gemm"
+    replaces = "linear"
     dtypes = ("bf16", "fp32", "fp16", "fp8", "int8")
     shape = ("n", "k")
 

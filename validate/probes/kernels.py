@@ -94,15 +94,21 @@ def prefill_attention(query, key, value, cache_k, cache_v, past: int = 0, window
             raise ValueError("a windowed prefill starts at 0 and has whole windows")
         return _windowed(query, key, value, window, grouped)
     if not past:
+        return _causal(query, key, value, grouped)
+    return _causal(query, cache_k[:, :, : past + tokens], cache_v[:, :, : past + tokens], grouped)
+
+
+def _causal(query, key, value, grouped: bool):
+    """Return attention of the last tokens of a context to those before them and to each other."""
+    tokens, context = query.shape[2], key.shape[2]
+    if tokens == context:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
     from torch.nn.attention.bias import causal_lower_right
 
-    context = past + tokens
     mask = causal_lower_right(tokens, context)
     if query.device.type == "cpu":  # no kernel there takes the bias by its name
-        mask = torch.ones(tokens, context, dtype=torch.bool).tril(past)
-    every_k, every_v = cache_k[:, :, :context], cache_v[:, :, :context]
-    return F.scaled_dot_product_attention(query, every_k, every_v, attn_mask=mask, enable_gqa=grouped)
+        mask = torch.ones(tokens, context, dtype=torch.bool).tril(context - tokens)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 
 def _windowed(query, key, value, window: int, grouped: bool):
@@ -135,6 +141,27 @@ def latent_decode(query, latent, rank: int):
     """
     scores = torch.matmul(query.squeeze(2), latent.transpose(1, 2)) / math.sqrt(query.shape[-1])
     return torch.matmul(torch.softmax(scores.float(), -1).to(latent.dtype), latent[..., :rank]).unsqueeze(2)
+
+
+def latent_prefill(query, key, value, cache, latent, past: int, padded: bool = False):
+    """Return causal latent attention over expanded keys and values, after writing the new latents.
+
+    Parameters
+    ----------
+    query : tensor
+        ``[batch, heads, tokens, key_width]``.
+    key, value : tensor
+        ``[batch, heads, past + tokens, width]``; values are narrower than keys.
+    cache, latent : tensor
+        ``[batch, room, latent_width]`` and the new ones.
+    padded : bool
+        Whether values are padded to the width of keys, for kernels that know one width only.
+    """
+    cache[:, past : past + latent.shape[1]] = latent
+    width = value.shape[-1]
+    if padded:
+        value = F.pad(value, (0, key.shape[-1] - width))
+    return _causal(query, key, value, False)[..., :width]
 
 
 def routing(logits, top_k: int):

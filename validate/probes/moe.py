@@ -17,6 +17,7 @@ class Experts(Probe):
     """The routed experts of one layer; ``skew_pct`` is 100 times the exponent of their popularity."""
 
     name = "moe"
+    replaces = "grouped_experts"
     shape = ("d_model", "d_expert", "experts", "top_k")
     chained = 2
 

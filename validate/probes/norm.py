@@ -13,6 +13,7 @@ class NormAndResidual(RowsProbe):
     """The residual sum and its RMS norm."""
 
     name = "norm"
+    replaces = "norm_and_residual"
     chained = 2
 
     def op(self, sizes: Mapping, dtype: str) -> Op:
@@ -39,6 +40,7 @@ class LayerNorm(NormAndResidual):
     """The residual sum and its layer norm; a row of its own, beside the RMS norm."""
 
     name = "layer_norm"
+    replaces = ""
 
     def op(self, sizes: Mapping, dtype: str) -> Op:
         """Return the bytes of one pass."""
@@ -66,6 +68,7 @@ class FinalNorm(RowsProbe):
     """The RMS norm alone."""
 
     name = "final_norm"
+    replaces = "rms_norm"
 
     def op(self, sizes: Mapping, dtype: str) -> Op:
         """Return the bytes of one pass."""

@@ -1,16 +1,19 @@
 """Attention of prompts: causal, grouped, windowed, after a cached prefix; the cache write included."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from calc.work.op import Op
 from validate.probes.attention_sizes import backend, core, expected, heads_of, inputs
 from validate.probes.base import Built, Case, Plan, Probe, spread
+from validate.probes.ways import OF_KIND, VARLEN, by_backend, varlen_reason
 
 
 class Prefill(Probe):
     """Causal attention of ``new`` tokens of each sequence after ``past`` cached ones."""
 
     name = "prefill"
+    replaces = "prefill_attention"
     shape = ("heads", "kv_heads", "d_head", "window")
 
     def sizes(self, plan: Plan, dtype: str) -> Iterable[Mapping[str, int]]:
@@ -48,6 +51,36 @@ class Prefill(Probe):
         query, key, value, *caches = inputs(case.sizes, case.dtype, bench)
         sets = rotated(query, key, value, *caches, case.sizes["past"], case.sizes["window"])
         return Built(prefill_attention, sets, backend(query, key, value, True))
+
+    def ways(self, kind: str) -> tuple[str, ...]:
+        """Return the backends of a kind of device."""
+        return OF_KIND.get(kind, ())
+
+    def rivals(self, kind: str) -> tuple[str, ...]:
+        """Return the kernel for packed prompts, which no decoder here calls."""
+        return (VARLEN,) if kind in ("cuda", "rocm") else ()
+
+    def by(self, built: Built, way: str) -> Built:
+        """Return the call by one backend, or on prompts packed one behind the other.
+
+        Raises
+        ------
+        NotImplementedError
+            If this torch has no kernel for packed prompts.
+        """
+        if way != VARLEN:
+            return by_backend(built, way)
+        if why := varlen_reason(paged=False):
+            raise NotImplementedError(why)
+        import torch
+
+        from validate.probes.paged_kernels import varlen_prefill
+
+        batch, _, new, _ = built.sets[0][0].shape
+        ends = torch.arange(0, batch * new + 1, new, dtype=torch.int32, device=built.sets[0][0].device)
+        packed = [each.transpose(1, 2).contiguous().transpose(1, 2) for each in built.sets[0][:3]]
+        sets = [(*packed, *args[3:]) for args in built.sets]
+        return Built(partial(varlen_prefill, ends=ends), sets, VARLEN)
 
     def reference(self, case: Case, args: tuple, bench) -> tuple:
         """Return some tokens' attention in float64."""

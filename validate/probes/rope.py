@@ -12,6 +12,7 @@ class Rope(Probe):
     """Queries and keys of ``batch`` sequences of ``new`` tokens, rotated."""
 
     name = "rope"
+    replaces = "rope"
     shape = ("heads", "kv_heads", "d_head")
     chained = 2
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from validate.reports import variants
 from validate.reports.predicted import Predicted
 from validate.reports.svg import BAND, legend, scatter
 from validate.reports.text import (
@@ -55,6 +56,10 @@ def as_html(record: Mapping, rows: Sequence[Predicted], accepted: Sequence = ())
             "<h2>Decoders that took no part in the fit</h2>",
             _table(ACCEPTANCE_HEADER, cells, range(2, 8)),
         ]
+    if record["variants"]:
+        cells = [variants.variant_cells(row) for row in record["variants"]]
+        parts += ["<h2>Other kernels</h2>", _table(variants.HEADER, cells, range(3, 7))]
+        parts.append(f"<p>{escape(' '.join(variants.LEGEND.split()))}</p>")
     parts += ["<h2>Predicted against measured</h2>", *_plots(rows, accepted)]
     if record["skipped"]:
         cells = [[row["probe"], row["case"] or "all", row["reason"]] for row in record["skipped"]]

@@ -46,7 +46,7 @@ def predictions(profile: Profile, points: Sequence[Point]) -> list[Predicted]:
     calibration = calibration_for(device, profile.path)
     groups: dict[tuple, list[Point]] = {}
     for point in points:
-        if point.usable and point.format in profile.ops.get(point.op, {}):
+        if point.plain and point.format in profile.ops.get(point.op, {}):
             groups.setdefault((point.probe, point.dtype, point.op, point.format), []).append(point)
     return [row for members in groups.values() for row in _of_group(members, device, calibration)]
 

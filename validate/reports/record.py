@@ -8,6 +8,7 @@ import numpy as np
 
 from calc.timing.calibration import Calibration, OpFit, load_calibration
 from validate.profile import Accepted, Point, Profile
+from validate.reports.variants import variant_rows
 
 SCHEMA_VERSION = 1
 #: fewer points than this fix a form only roughly; errors above this say that it does not describe the kernel
@@ -139,6 +140,7 @@ def profile_record(profile: Profile, points: Sequence[Point]) -> dict:
         "ceilings": dict(profile.ceilings),
         "ops": [asdict(row) for row in op_rows(load_calibration(profile.path), profile)],
         "acceptance": [asdict(group) for group in acceptance_groups(profile.acceptance)],
+        "variants": [asdict(row) for row in variant_rows(points)],
         "points": point_counts(points),
         "skipped": [asdict(row) for row in profile.skipped],
     }

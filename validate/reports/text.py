@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import calc
 from calc.cli.text import table
+from validate.reports import variants
 
 _UNITS = {"_bytes_per_s": (1e9, "GB/s"), "_flops_per_s": (1e12, "TFLOP/s")}
 
@@ -18,6 +19,9 @@ def as_text(record: Mapping) -> str:
         cells = [accepted_cells(group) for group in record["acceptance"]]
         parts.append(table(ACCEPTANCE_HEADER, cells, right=(2, 3, 4, 5, 6, 7)))
     parts.append(LEGEND)
+    if record.get("variants"):
+        cells = [variants.variant_cells(row) for row in record["variants"]]
+        parts += [table(variants.HEADER, cells, right=(3, 4, 5, 6)), variants.LEGEND]
     if record.get("skipped"):
         rows = [[row["probe"], row["case"] or "all", row["reason"]] for row in record["skipped"]]
         parts.append(table(["skipped", "case", "reason"], rows))

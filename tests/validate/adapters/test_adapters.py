@@ -9,13 +9,11 @@ import pytest
 import calc
 from validate.adapters import ADAPTERS, adapter, kernels, statuses
 from validate.adapters.flash_attention import _window
+from validate.probes import PROBES
 
 FOLDER = Path(adapter("liger").__file__).parent
 HELPERS = {"__init__", "needs", "triton_kernels"}
-CONTRACTS = {
-    "linear", "norm_and_residual", "rms_norm", "rope", "swiglu", "decode_attention", "prefill_attention",
-    "grouped_experts",
-}  # fmt: skip
+CONTRACTS = {probe.replaces for probe in PROBES.values()} - {""}
 
 
 def test_every_file_is_listed():

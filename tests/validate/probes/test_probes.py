@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'ullage[validate]'")
 
 from validate.acceptance import DECODERS  # noqa: E402
+from validate.machine import core_cache_bytes  # noqa: E402
 from validate.probes import PROBES, kernels, scans  # noqa: E402
 from validate.probes.base import Case, Plan  # noqa: E402
 from validate.probes.bench import Bench, relative_error, rotated  # noqa: E402
@@ -114,6 +115,23 @@ def test_cold_inputs_pass_all_of_the_pool():
     assert starts[-1] - starts[0] > 0.9 * (1 << 22) - 40000
     with pytest.raises(MemoryError):
         bench.cold(1 << 22, dtype="fp32")
+
+
+def test_what_is_read_between_short_calls_is_four_times_the_second_level_caches(monkeypatch):
+    """Twice left some of the code in them, now and then: minima of equal cases differed threefold."""
+    asked = []
+    monkeypatch.setattr(Bench, "flusher", lambda self, flush_bytes: asked.append(flush_bytes))
+    Worker("cpu", 1, 1e9)
+    Worker("cpu", 1, 1e6)
+    assert asked == [4 * core_cache_bytes(), 1e6]
+
+
+def test_rows_of_the_embedding_are_cold_again_when_their_turn_comes():
+    bench = Bench("cpu", 1 << 24)
+    case = Case("embedding", "bf16", {"rows": 3, "width": 64})
+    built = PROBES["embedding"].build(case, bench)
+    tokens = {tuple(args[0].tolist()) for args in built.sets}
+    assert len(tokens) == len(built.sets) == 256
 
 
 def test_inputs_depend_on_the_key_alone():

@@ -16,9 +16,13 @@ FACTS = {
 
 
 class FakeMachine:
-    """Answers as a worker does: times follow an additive law, ``bad`` maps keys to what goes wrong."""
+    """Answers as a worker does: times follow an additive law, ``bad`` maps keys to what goes wrong.
 
-    def __init__(self, bad=None, noise=0.0, stop_after=None):
+    ``factors`` maps kernels to how many times as long they take.
+    """
+
+    def __init__(self, bad=None, noise=0.0, stop_after=None, factors=None):
+        self.factors = factors or {}
         self.time_s, self.bad, self.noise, self.visits, self.checks = 0.0, bad or {}, noise, [], []
         self.stop_after = stop_after
 
@@ -41,11 +45,15 @@ class FakeMachine:
         self._trouble(case, "check")
         for part, trouble in self.bad.items():
             if part in case.key and trouble[0] == "error":
-                return Checked("fake", trouble[1], 1e-2)
-        return Checked("fake", 1e-3, 1e-2)
+                return Checked(case.kernel or "fake", trouble[1], 1e-2)
+        return Checked(case.kernel or case.prefers or "fake", 1e-3, 1e-2)
 
     def seconds(self, case):
         _, _, flops, moved = work(case)
+        factor = self.factors.get(case.kernel or case.prefers, 1.0)
+        return factor * self.law(flops, moved)
+
+    def law(self, flops, moved):
         return FIXED_S + flops / (0.7 * PEAK) + moved / (0.8 * BANDWIDTH)
 
     def visit(self, case, block_s, left_s=1e9):

@@ -110,6 +110,15 @@ def test_at_the_deadline_what_was_visited_twice_is_kept_and_said_to_be_few(fake,
     assert all(point.usable == (point.n >= 2) for point in session.store.points.values())
 
 
+def test_a_deadline_in_the_first_round_ends_in_order(fake, tmp_path):
+    backend = fake()
+    session = session_on(backend, tmp_path, budget_s=0.06)
+    outcome = measure(session, CASES)
+    assert outcome.rounds == 1
+    assert 0 < len(set(backend.visits) - {SENTINELS[0].key}) < len(CASES)
+    assert {session.store.points[case.key].flag for case in CASES} == {"no-time"}
+
+
 def test_ctrl_c_keeps_every_visit_and_resume_repeats_none(fake, tmp_path):
     first = fake(stop_after=20)
     session = session_on(first, tmp_path)
