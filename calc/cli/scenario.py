@@ -71,6 +71,9 @@ def _add_settings(scenario) -> None:
     scenario.add_argument(
         "--max-batched-tokens", default=None, metavar="N", help="scheduler limit on tokens a step"
     )
+    scenario.add_argument(
+        "--hold-steps", default="0", metavar="N", help="decode steps that the scheduler holds new requests"
+    )
 
 
 def _add_sources(scenario) -> None:
@@ -121,6 +124,7 @@ def scenario_of(args) -> dict:
         memory_utilization=number("--memory-utilization", args.memory_utilization),
         max_sequences=whole("--max-sequences", args.max_sequences),
         max_batched_tokens=whole("--max-batched-tokens", args.max_batched_tokens),
+        hold_steps=number("--hold-steps", args.hold_steps),
         tp=1 if args.tp is None else whole("--tp", args.tp),
         **{name: whole(f"--{name}", getattr(args, name)) for name in ("pp", "ep", "dp", "cp")},
         speculation=speculation_of(args.drafts),
