@@ -3,7 +3,6 @@
 Each is a fact of the benchmark, not of the engine: a row of another source has none of them.
 """
 
-import re
 from dataclasses import dataclass
 from math import ceil
 
@@ -11,7 +10,7 @@ from calc.specs.device import Device
 from calc.specs.model import Model
 from calc.work.memory import cache_bytes_per_token
 from calc.work.parameters import total_parameters
-from validate.runs.table import Run
+from validate.runs.table import Run, measured_on
 
 #: where the settings of InferenceX are: its launch scripts and search spaces of September 2025 to April 2026
 INFERENCEX = "https://github.com/SemiAnalysisAI/InferenceX"
@@ -84,18 +83,6 @@ DRAFTED = (
 )
 
 
-def measured_on(run: Run) -> str:
-    """Return the day that a row's notes name; empty where they name none.
-
-    Examples
-    --------
-    >>> measured_on.__name__
-    'measured_on'
-    """
-    found = re.search(r"measured (\d{4}-\d{2}-\d{2})", run.notes)
-    return found[1] if found else ""
-
-
 def settings_of(run: Run, model: Model, device: Device) -> Settings:
     """Return what the source of a run sets beside what its row says."""
     if run.group == "inferencex":
@@ -138,7 +125,7 @@ def _inferencex_tokens(run: Run, drafts: int) -> int | None:
 def _inferencex_hold(run: Run) -> float:
     """Decode steps that the launch scripts let a new request wait: how often, or for how many others."""
     lengths, many = (run.prompt_tokens, run.output_tokens), run.concurrency or 1
-    if run.engine == "sglang" and measured_on(run) >= "2026":
+    if run.engine == "sglang":
         return (30 if many >= 16 else 10) / 2  # --scheduler-recv-interval
     if run.engine != "tensorrt-llm":
         return 0.0

@@ -110,12 +110,29 @@ def _number(text: str) -> float | None:
         return None
 
 
+#: engine and part of the model's name -> last day and version of the images in InferenceX's configurations of
+#: 2025 (https://github.com/SemiAnalysisAI/InferenceX), for its rows that say none
+_IMAGES = (
+    ("sglang", "", "2025-11-07", "0.5.3"),
+    ("sglang", "", "2025-12-30", "0.5.5"),
+    ("tensorrt-llm", "gpt-oss", "2025-12-31", "1.2.0"),
+    ("tensorrt-llm", "", "2025-12-31", "1.1.0"),
+    ("vllm", "", "2025-11-30", "0.10.2"),
+    ("vllm", "", "2025-12-31", "0.11.2"),
+)
+
 #: engine -> version of a year, for rows that say no more
 _OF_YEAR = {("vllm", "2024"): "0.6", ("vllm", "2025"): "0.10", ("tensorrt-llm", "2024"): "0.12"}
 
 
+def measured_on(run: Run) -> str:
+    """Return the day that a row's notes name; empty where they name none."""
+    found = re.search(r"measured (\d{4}-\d{2}-\d{2})", run.notes)
+    return found[1] if found else ""
+
+
 def version_of(run: Run) -> str | None:
-    """Return the engine's version as numbers, None where it is not said (the newest then).
+    """Return the engine's version as numbers, None where it is not known (the newest then).
 
     Examples
     --------
@@ -128,9 +145,20 @@ def version_of(run: Run) -> str | None:
     '0.6'
     """
     found = re.search(r"\d+(\.\d+)*", run.engine_version)
-    if not found or run.engine_version.startswith("nightly"):
+    if not found:
+        return _of_image(run)
+    if run.engine_version.startswith("nightly"):
         return None
     version = found[0]
     if len(version) == 4 and version.startswith("20"):
         return _OF_YEAR.get((run.engine, version))
     return version
+
+
+def _of_image(run: Run) -> str | None:
+    """Version of the image that InferenceX ran on the day of a row; None where it is not known."""
+    day = measured_on(run)
+    if run.group != "inferencex" or not day:
+        return None
+    of_engine = (each for each in _IMAGES if each[0] == run.engine and each[1] in run.model)
+    return next((version for _, _, last, version in of_engine if day <= last), None)

@@ -55,3 +55,20 @@ def test_a_file_of_something_else_is_one_clear_error(tmp_path):
 )  # fmt: skip
 def test_versions_are_found_in_words(run, engine, text, version):
     assert version_of(run(engine=engine, engine_version=text)) == version
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "day", "version"),
+    [
+        ("sglang", "deepseek-ai/DeepSeek-R1", "2025-11-02", "0.5.3"),
+        ("sglang", "deepseek-ai/DeepSeek-R1", "2025-11-10", "0.5.5"),
+        ("tensorrt-llm", "openai/gpt-oss-120b", "2025-11-02", "1.2.0"),
+        ("tensorrt-llm", "meta-llama/Llama-3.1-70B", "2025-10-29", "1.1.0"),
+        ("vllm", "meta-llama/Llama-3.1-70B", "2025-10-29", "0.10.2"),
+        ("sglang", "Qwen/Qwen3.5-397B-A17B", "2026-02-20", None),
+    ],
+)
+def test_the_day_tells_the_version_of_inferencex_rows_that_say_none(run, engine, model, day, version):
+    row = run(group="inferencex", engine=engine, model=model, engine_version="", notes=f"measured {day}; x")
+    assert version_of(row) == version
+    assert version_of(run(engine=engine, engine_version="", notes=f"measured {day}; x")) is None
