@@ -7,6 +7,7 @@ from calc.explain import drafting, scenario
 from calc.explain.trace import Trace
 from calc.serving import batching
 from calc.serving.steps import Steps, decode_rows
+from calc.serving.waits import burst_wait_s, prefill_wait_s, scheduler_wait_s
 from calc.timing.overheads import HOST
 from calc.timing.step_time import Duration, TimedOp
 
@@ -136,7 +137,7 @@ def waits(t: Trace, e: Estimate, own, mixed, decode, tpot) -> tuple:
         drafting.tokens_per_step(t, e),
     )  # fmt: skip
     burst = t.define(
-        "t_burst", "wait for prompts of a burst", "s", batching.burst_wait_s,
+        "t_burst", "wait for prompts of a burst", "s", burst_wait_s,
         wait(t, e, "q", "burst"), arriving(t, e), per_step(t, e), mixed, decode,
     )  # fmt: skip
     request = request_handling(t, e)
@@ -146,7 +147,7 @@ def waits(t: Trace, e: Estimate, own, mixed, decode, tpot) -> tuple:
         own, chunks(t, e), request, scheduler, burst, tpot, output_tokens(t, e),
     )  # fmt: skip
     prefill = t.define(
-        "t_prefill", "wait for prefill", "s", batching.prefill_wait_s,
+        "t_prefill", "wait for prefill", "s", prefill_wait_s,
         batch(t, e), chunks(t, e), mixed, per_step(t, e), unqueued, note="what the rate of prefill enforces",
     )  # fmt: skip
     return request, scheduler, burst, prefill
@@ -162,7 +163,7 @@ def _held(t: Trace, e: Estimate):
 
 def _scheduler_s(own_s, n_chunks, tpot_s, count, prompt_waits, decode_waits, held, gained):
     own = seconds_of(own_s).times(n_chunks).seconds
-    return batching.scheduler_wait_s(own, tpot_s * gained, count, prompt_waits, decode_waits + held)
+    return scheduler_wait_s(own, tpot_s * gained, count, prompt_waits, decode_waits + held)
 
 
 def seconds_of(*seconds) -> Duration:

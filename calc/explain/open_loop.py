@@ -10,6 +10,7 @@ from calc.explain.times import latency_symbol, step_symbol, time_parts
 from calc.explain.trace import Trace
 from calc.serving import batching
 from calc.serving.open_loop import OpenLoop, Spread
+from calc.serving.waits import queue_wait_s
 from calc.specs.errors import SpecError
 from calc.specs.numeric import minimum
 from calc.timing.step_time import Duration
@@ -88,7 +89,7 @@ def queue_s(t: Trace, e: Estimate) -> Answer:
         "from what arrivals meet: the rest of the running step, prompts ahead, places that are taken",
     )  # fmt: skip
     words = f"{_TIMES['queue'][1]}, mean"
-    total = t.define("t_queue", words, "s", batching.queue_wait_s, waiting, rate, note="Little's law")
+    total = t.define("t_queue", words, "s", queue_wait_s, waiting, rate, note="Little's law")
     return Answer([total], (), [_CHAIN, *_notes(e)], _state(t, e))
 
 

@@ -13,6 +13,7 @@ from calc.explain.quantities import counted, shown
 from calc.explain.trace import Trace
 from calc.serving import batching
 from calc.serving.speculation import with_drafts
+from calc.serving.waits import queue_wait_s
 from calc.timing.overheads import host_time_s
 from calc.timing.step_time import Duration, TimedOp, longest, n_exchanges
 
@@ -196,7 +197,7 @@ def _queue_wait(t: Trace, e: Estimate):
     rate = t.derived(
         "X", "requests per second", e.requests_per_s, "requests/s", "explained as requests_per_s"
     )
-    return t.define("t_queue", "queue for memory", "s", batching.queue_wait_s, queued, rate)
+    return t.define("t_queue", "queue for memory", "s", queue_wait_s, queued, rate)
 
 
 def step_symbol(t: Trace, symbol, label, words, duration: Duration, host: Estimate | None = None):
