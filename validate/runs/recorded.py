@@ -7,19 +7,32 @@ import numpy as np
 
 import calc
 from calc.serving.batching import Service, loop_service, static_service
-from calc.serving.speculation import with_drafts
-from calc.serving.steps import Steps
+from calc.serving.speculation import DRAFT_ROW, with_drafts
+from calc.serving.steps import Steps, decode_rows
 from calc.specs.device import Device
 from calc.specs.facts import Fact
 from calc.specs.numeric import minimum
 from calc.timing.exchange import least_exchange_s
-from calc.timing.overheads import GROUPS, HOST, Overheads, host_time_s, kernel_group, own_kernels_s
+from calc.timing.overheads import (
+    COLLECTIVE,
+    GROUPS,
+    HOST,
+    HOST_COLLECTIVE,
+    Overheads,
+    host_time_s,
+    kernel_group,
+    own_kernels_s,
+)
 from calc.timing.step_time import Duration, TimedOp, is_exchange, launch_s, roofline_point
+from calc.work.op import Sequences
 from validate.runs.scenario import Scenario, scenario_of, trust
 from validate.runs.table import Run
 
 #: names of the numbers that a profile holds: host numbers, then kernel factors
 NAMES = (*HOST, *GROUPS)
+
+#: 1 for groups of kernels that are never faster than the roofline, 0 for exchanges
+_ROOFED = np.array([float(name not in (COLLECTIVE, HOST_COLLECTIVE)) for name in GROUPS])
 
 
 def overheads_from(engine: str, values: dict[str, float]) -> Overheads:
@@ -43,17 +56,25 @@ class _Recorder:
         """Return the time of one step, and keep it."""
         duration = self._steps.time(*groups)
         seconds, fixed, least = (dict.fromkeys(GROUPS, 0.0) for _ in range(3))
-        exchanges = sum(float(row.op.count) for row in duration.rows if is_exchange(row))
+        in_step = (row for row in duration.rows if not row.name.startswith(DRAFT_ROW))
+        exchanges = sum(float(row.op.count) for row in in_step if is_exchange(row))
         for row in duration.rows:
             if row.op is not None:
                 group = kernel_group(row.op, self.device)
                 seconds[group] += float(row.seconds)
                 fixed[group] += _launch_s(row)
                 least[group] += _least_s(row, self.device)
-        sequences = float(sum(group.logit_rows for group in groups))
+        sequences = float(sum(self._rows_of(group) for group in groups))
         rows = [[each[name] for name in GROUPS] for each in (seconds, fixed, least)]
         self.calls.append((rows, sequences, exchanges))
         return duration
+
+    def _rows_of(self, group: Sequences):
+        """Tokens of a group that bring logits, drafts that are verified among them."""
+        drafts = self.deployment.speculation
+        if group.phase != "decode" or drafts is None:
+            return group.logit_rows
+        return decode_rows(group.logit_rows, 1, drafts.draft_tokens)
 
 
 def _launch_s(row: TimedOp) -> float:
@@ -145,7 +166,8 @@ class Batch:
         o = self.overheads
         factors = np.array([o.kernels.get(name, 1.0) for name in GROUPS])
         reach = np.array([o.reach.get(name, 0.0) for name in GROUPS])
-        kernels = own_kernels_s(factors * seconds, factors * fixed, least, reach).sum(axis=1)
+        own = own_kernels_s(factors * seconds, factors * fixed, least, reach)
+        kernels = np.maximum(own, least * _ROOFED).sum(axis=1)
         host = host_time_s(o, sequences, self._layers, exchanges)
         return Duration((TimedOp("kernels", kernels), TimedOp("engine overhead", host)))
 

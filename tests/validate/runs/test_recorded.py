@@ -15,6 +15,16 @@ LOADS = (
     {"metric": "ttft_s", "prompt_tokens": 9000}, {"tp": 2, "pp": 2}, {"tp": 1, "n_devices": 1},
     {"group": "inferencex", "output_tokens": 1024, "metric": "ttft_s"},
 )  # fmt: skip
+#: runs with drafts, that hold requests back, of an engine that runs prompts alone, over the host's link
+OTHERS = (
+    {"engine": "tensorrt-llm", "engine_version": "1.2.0rc6.post3", "device": "b200-sxm", "metric": "ttft_s"},
+    {"engine": "tensorrt-llm", "engine_version": "1.2.0rc6.post3", "device": "b200-sxm", "concurrency": 128},
+    {"engine": "sglang", "engine_version": "0.5.9", "device": "b200-sxm", "concurrency": 128, "tp": 8,
+     "n_devices": 8, "ep": 1},
+    {"engine": "sglang", "engine_version": "0.5.9", "device": "h100-sxm", "metric": "ttft_s", "tp": 8,
+     "n_devices": 8, "model": "Qwen/Qwen3-32B"},
+    {"engine": "vllm", "engine_version": "0.12.0", "device": "l40s", "model": "Qwen/Qwen3-32B"},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -33,6 +43,18 @@ def test_recorded_runs_give_what_the_calculator_gives(members):
         expected = {"tpot_s": e.tpot_s, "ttft_s": e.ttft_s, "e2e_latency_s": e.e2e_latency_s,
                     "output_tokens_per_s": e.output_tokens_per_s}[member.run.metric]  # fmt: skip
         assert predicted == pytest.approx(float(expected), rel=2e-3)
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_recorded_runs_with_settings_of_their_own_give_what_the_calculator_gives(run, changes):
+    row = {"group": "inferencex", "model": "deepseek-ai/DeepSeek-R1", "output_tokens": 1024, **changes}
+    member = recorded(run(**row))
+    e = member.scenario.estimate()
+    shipped = e.overheads
+    values = {name: getattr(shipped, name) for name in HOST} | dict(shipped.kernels)
+    values |= {f"reach.{name}": share for name, share in shipped.reach.items()}
+    predicted = Runs([member]).predicted(overheads_from(shipped.engine, values))[0]
+    assert predicted == pytest.approx(float(getattr(e, member.run.metric)), rel=2e-3)
 
 
 def test_slower_kernels_and_hosts_make_every_time_longer(members):
