@@ -202,9 +202,9 @@ class RateChain:
 
     @property
     def _stretch(self) -> float:
-        """Requests that a level beyond the places stands for.
+        """How much longer a queue for places is than one of random services.
 
-        A queue grows with the variance of what it is asked and of what it serves. The chain's is
+        It grows with the variance of what it is asked and of what it serves. The chain's is
         that of random arrivals and departures; what a place costs varies otherwise (Kingman).
         """
         return (1 + self.places.variation) / 2
@@ -229,14 +229,14 @@ class RateChain:
         ``before`` prompts have to be computed first, and need a place too. Each departure brings
         them one place nearer.
         """
-        shares, queued = chain.in_flight, np.maximum(count - self.cap, 0) * self._stretch
+        shares, queued = chain.in_flight, np.maximum(count - self.cap, 0)
         if len(shares) > self.cap + _QUEUE:  # the last level stands for all beyond
             ratio = np.clip(shares[-3] / max(shares[-4], 1e-300), 1e-6, 0.999)
-            beyond = np.log1p(-np.clip(further, 0, 1 - 1e-6)) / np.log(ratio) * self._stretch
+            beyond = np.log1p(-np.clip(further, 0, 1 - 1e-6)) / np.log(ratio)
             queued = queued + np.where(count == len(shares) - 1, np.floor(beyond), 0)
         ahead = np.minimum(count, self.cap) + queued + before + 1 - self.cap
         seen = np.maximum(ahead + np.sqrt(np.maximum(ahead, 1)) * _near_normal(share), 0.0)
-        return np.where(ahead > 0, seen, 0.0) / self.max_rate
+        return np.where(ahead > 0, seen, 0.0) * self._stretch / self.max_rate
 
     def _early(self, chain: StepChain, n, left, last_s, point) -> np.ndarray:
         """By how much the first 1, 2, ... steps after one's prompt together exceed as many others. [s]
