@@ -69,7 +69,7 @@ class RateChain:
             return self._max_rate_apart(steps)
         finishing = self.cap / (steps + 1)
         if finishing * self.prompt < self.budget(self.cap):
-            n = self.cap - finishing
+            n = max(1.0, self.cap - finishing)  # less than one decode takes no time
             return finishing / self._mean_step(n, finishing), "places"
         # so many decodes that the prompts of their successors fill a step
         n = min(self.cap, self.rules.budget_tokens * steps / (self.prompt + steps))

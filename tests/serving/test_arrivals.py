@@ -227,3 +227,9 @@ def test_lengths_say_how_steadily_requests_end_and_what_a_place_costs():
     assert places(rules, alike).variation == pytest.approx(0, abs=1e-9)
     assert places(rules, random).variation > 1
     assert places(rules, alike).cap > places(rules, random).cap
+
+
+def test_one_place_serves_one_request_after_another():
+    load = calc.Workload(requests_per_s=0, prompt_tokens=1)
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(max_sequences=1), load)
+    assert e.open_loop.max_requests_per_s == pytest.approx(1 / e.e2e_latency_s, rel=0.1)
