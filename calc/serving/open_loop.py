@@ -26,16 +26,18 @@ class Demand:
         return float(np.mean(self.output_tokens - 1))
 
     @property
+    def steadiness(self) -> float:
+        """Mean lesser of two requests' decode steps over the mean: 1 where all are alike."""
+        steps = np.sort(self.output_tokens - 1)
+        weight = 2 * (len(steps) - np.arange(len(steps))) - 1
+        return float((steps * weight).sum() / len(steps) ** 2 / max(float(steps.mean()), 1e-9))
+
+    @property
     def context_tokens(self) -> float:
         """Mean cached tokens of a sequence that decodes, long outputs being seen more. [tokens]"""
         later = self.output_tokens - 1
         age = float(np.mean(later**2) / max(2 * np.mean(later), 1e-9))
         return float(np.mean(self.new_tokens + self.cached_tokens)) + age
-
-    @property
-    def stored_tokens(self) -> float:
-        """Mean tokens that a decoding sequence keeps for itself. [tokens]"""
-        return self.context_tokens - float(np.mean(self.cached_tokens))
 
     @property
     def stored_variance_tokens2(self) -> float:
@@ -45,6 +47,11 @@ class Demand:
         age = float(np.mean(later**2)) / (2 * mean)
         return float(self.new_tokens.var()) + max(0.0, float(np.mean(later**3)) / (3 * mean) - age**2)
 
+    @property
+    def stored_tokens(self) -> float:
+        """Mean tokens that a decoding sequence keeps for itself. [tokens]"""
+        return self.context_tokens - float(np.mean(self.cached_tokens))
+
 
 def demand_of(prompts: np.ndarray, outputs: np.ndarray, rules: Scheduler) -> Demand:
     """Return the demand of prompts and outputs under a scheduler's prefix cache."""
@@ -53,21 +60,49 @@ def demand_of(prompts: np.ndarray, outputs: np.ndarray, rules: Scheduler) -> Dem
     return Demand(prompts - hit, hit, outputs)
 
 
-def places(rules: Scheduler, demand: Demand) -> int:
+@dataclass(frozen=True)
+class Places:
     """Requests that run at once when cache or ``max_sequences`` is full.
 
-    With ``reserve="prompt"`` they share the pool at their age, else at full length. Where the
-    next prompt still finds room, one standard deviation of what they hold together is left free.
+    ``variation`` is the squared coefficient of variation of what a request takes of the limit that
+    binds: of its tokens times the steps it keeps them, or of its steps alone; ``deviation`` by how
+    many the number that fits deviates, as requests differ in length.
     """
+
+    cap: int
+    variation: float
+    deviation: float
+
+
+def places(rules: Scheduler, demand: Demand) -> Places:
+    """Return how many requests share cache or ``max_sequences`` when one of them is full.
+
+    A full pool is used up to what the next prompt would not fit into: half a prompt, more if their
+    lengths differ (what is left when lengths are laid end to end). With ``reserve="prompt"`` each
+    request holds what it has cached so far and the token to come, else its full length.
+    """
+    prompt, steps = _moments(demand.new_tokens), _moments(np.maximum(demand.output_tokens - 1, 0))
     if rules.reserve == "request":
-        held = demand.new_tokens + demand.output_tokens
-        mean, variance = float(held.mean()), float(demand.new_tokens.var() + demand.output_tokens.var())
+        held = _moments(demand.new_tokens + demand.output_tokens)
+        per_step = prompt[1] + 1 + steps[2] / max(steps[1], 1e-9)
+        # of (prompt + output) * steps, each independent of the other's length
+        first = (prompt[1] + 1) * steps[1] + steps[2]
+        second = (prompt[2] + 2 * prompt[1] + 1) * steps[2] + 2 * (prompt[1] + 1) * steps[3] + steps[4]
     else:
-        mean, variance = demand.stored_tokens, demand.stored_variance_tokens2
-    mean += rules.block_tokens / 2
-    room = max(0.0, (1 - rules.watermark) * rules.pool_tokens - float(demand.new_tokens.mean()))
-    root = (np.sqrt(variance + 4 * mean * room) - np.sqrt(variance)) / (2 * mean)
-    return max(1, min(rules.max_sequences, int(root**2) + 1))
+        held, per_step = prompt, demand.stored_tokens + 1
+        first = prompt[1] * steps[1] + steps[2] / 2
+        second = prompt[2] * steps[2] + prompt[1] * steps[3] + steps[4] / 4
+    room = (1 - rules.watermark) * rules.pool_tokens - held[2] / (2 * held[1])
+    cap = max(1, round(room / (per_step + rules.block_tokens / 2)))
+    deviation = float(np.sqrt(cap * demand.stored_variance_tokens2)) / (per_step + rules.block_tokens / 2)
+    if cap >= rules.max_sequences:
+        cap, first, second, deviation = rules.max_sequences, steps[1], steps[2], 0.0
+    return Places(cap, max(0.0, second / max(first**2, 1e-9) - 1) if first else 0.0, deviation)
+
+
+def _moments(values: np.ndarray) -> list[float]:
+    """Means of the powers 0 to 4 of values."""
+    return [float(np.mean(np.asarray(values, float) ** power)) for power in range(5)]
 
 
 @dataclass(frozen=True, eq=False)

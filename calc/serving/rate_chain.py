@@ -1,10 +1,13 @@
 """The chain of a deployment at an arrival rate: from step times and lengths to times over requests."""
 
+from math import lgamma
+
 import numpy as np
 
+from calc.serving.flow import STATES, Flow, usual_levels
 from calc.serving.open_loop import Demand, OpenLoop, Spread, places, spread
 from calc.serving.scheduler import Scheduler
-from calc.serving.step_chain import STATES, Flow, StepChain, step_chain
+from calc.serving.step_chain import StepChain, step_chain
 from calc.serving.step_table import StepTable
 
 #: share of the highest rate that stands in for no arrivals at all
@@ -13,6 +16,8 @@ _IDLE_LOAD = 1e-5
 _POINTS = 8192
 #: share of time at the ends of the chain above which it is widened, and how often
 _TAIL, _WIDENINGS = 3e-4, 7
+#: change of all shares in a step up to which it is solved until it is wide enough
+_SKETCH = 1e-3
 #: requests in the chain that wait for a place; longer queues are continued geometrically
 _QUEUE = 60
 #: steps after the prompt that are followed one by one
@@ -24,16 +29,23 @@ class RateChain:
 
     def __init__(self, table: StepTable, rules: Scheduler, demand: Demand):
         self.table, self.rules, self.demand = table, rules, demand
-        self.cap, self.is_chunked = places(rules, demand), rules.policy == "chunked"
+        self.places, self.is_chunked = places(rules, demand), rules.policy == "chunked"
+        self.cap = self.places.cap
         self.context = demand.context_tokens
         per_token = float(table.surplus(1, table.budget_tokens)) / table.budget_tokens
         own = table.prompt_attention(demand.new_tokens, demand.cached_tokens)
-        half = float(np.minimum(demand.new_tokens, table.budget_tokens).mean()) / 2
-        #: what it costs that a full step ends within a prompt, whose rest looks back at it
-        self.cut_s = float(table.past(half, half + demand.cached_tokens.mean()))
-        #: prompts in tokens whose time is theirs, attention included
-        self.work = demand.new_tokens + own / per_token
-        self.prompt = float(self.work.mean())
+        whole = float(np.minimum(demand.new_tokens, table.budget_tokens).mean())
+        first = whole * (np.arange(8) + 0.5) / 8
+        pieces = table.attention(first) + table.attention(whole - first)
+        pieces = pieces + table.past(whole - first, first + demand.cached_tokens.mean())
+        #: what it costs that a full step ends within a prompt, whose rest looks back at it [s]
+        self.cut_s = max(0.0, float(pieces.mean() - table.attention(whole)))
+        self.prompt = float(demand.new_tokens.mean())
+        #: attention of a prompt token [s]
+        self.attention_s = float(own.mean()) / self.prompt
+        #: prompts in tokens, scaled by the time that is theirs: the longer, the more attention
+        self.work = demand.new_tokens * per_token + own
+        self.work = self.work * (self.prompt / float(self.work.mean()))
         self.max_rate, self.bottleneck = self._max_rate()
 
     def step_s(self, n, tokens):
@@ -41,20 +53,24 @@ class RateChain:
         beside = n if self.is_chunked else np.where(tokens > 0, 0, n)
         further = np.maximum(tokens / self.prompt - 1, 0.0) * self.table.sequence_s
         cut = np.where(tokens >= self.budget(n), self.cut_s, 0.0)
-        return self.table.step(beside, self.context, tokens) + further + cut
+        return self.table.step(beside, self.context, tokens) + tokens * self.attention_s + further + cut
 
     def budget(self, n):
         """Prompt tokens that fit into a step beside ``n`` decodes. [tokens]"""
         return np.maximum(1.0, self.rules.budget_tokens - (n if self.is_chunked else 0 * n))
 
     def _max_rate(self) -> tuple[float, str]:
-        """Highest rate with a steady state, and what sets it."""
+        """Highest rate with a steady state, and what sets it.
+
+        A place is taken for the decode steps of a request and for that of its prompt.
+        """
         steps = max(self.demand.decode_steps, 1e-9)
         if not self.is_chunked:
             return self._max_rate_apart(steps)
-        finishing = self.cap / steps
+        finishing = self.cap / (steps + 1)
         if finishing * self.prompt < self.budget(self.cap):
-            return finishing / self._mean_step(self.cap, finishing), "places"
+            n = max(1.0, self.cap - finishing)  # less than one decode takes no time
+            return finishing / self._mean_step(n, finishing), "places"
         # so many decodes that the prompts of their successors fill a step
         n = min(self.cap, self.rules.budget_tokens * steps / (self.prompt + steps))
         started = float(self.budget(n)) / self.prompt
@@ -70,16 +86,27 @@ class RateChain:
         return 1 / (decode + prefill), "places" if decode > prefill else "prefill"
 
     def _mean_step(self, n, requests) -> float:
-        """Mean time of steps in which random numbers of prompts (of this mean) start.
+        """Mean time of steps in which prompts (of this mean) start at random, so many a step.
 
-        Prompts beyond the budget take several steps.
+        Prompts beyond the budget are left for further steps, in which fewer start.
         """
-        counts = np.arange(0, int(requests + 10 * np.sqrt(requests) + 12))
-        logs = counts * np.log(max(requests, 1e-12)) - requests - np.cumsum(np.log(np.maximum(counts, 1)))
-        chance, budget = np.exp(logs), self.budget(n)
+        low, high = requests, 1e3 * requests + 1e3
+        for _ in range(40):
+            middle = np.sqrt(low * high)
+            low, high = (middle, high) if self._started(n, middle)[0] < requests else (low, middle)
+        return self._started(n, high)[1]
+
+    def _started(self, n, at_once) -> tuple[float, float]:
+        """Prompts per step and mean time of steps, when so many on average start at once."""
+        most = int(at_once + 10 * np.sqrt(at_once) + 12)
+        counts = np.unique(np.linspace(0, most, min(most + 1, 400)).round())
+        logs = counts * np.log(max(at_once, 1e-12)) - at_once - _log_factorials(counts)
+        chance = np.exp(logs - logs.max())
+        budget = self.budget(n)
         steps = np.maximum(counts * self.prompt / budget, 1.0)
         seconds = steps * self.step_s(n, np.minimum(counts * self.prompt, budget))
-        return float((chance * seconds).sum() / (chance * steps).sum())
+        total = (chance * steps).sum()
+        return float((chance * counts).sum() / total), float((chance * seconds).sum() / total)
 
     def at(self, rate: float) -> OpenLoop:
         """Return what requests see at a rate."""
@@ -87,7 +114,7 @@ class RateChain:
             return self._unsteady(rate)
         asked, rate = rate, max(rate, _IDLE_LOAD * self.max_rate)
         chain = self._balance(rate)
-        ttft, queue, early = self._first_token(chain)
+        ttft, queue, early, place = self._first_token(chain)
         ttft = ttft + self.table.request_s
         steps = self.demand.decode_steps
         mean = chain.mean_running / chain.finished_per_s / steps if steps else float("nan")
@@ -100,7 +127,7 @@ class RateChain:
             cap=self.cap,
             in_flight=shares,
             mean_in_flight=float((shares * np.arange(len(shares))).sum()),
-            queue_probability=float(shares[self.cap :].sum()),
+            queue_probability=float((place > 0).mean()),
             ttft=spread(ttft),
             tpot=spread(self._per_token(chain, early), mean + self._mean_early(early)),
             queue=spread(queue),
@@ -116,23 +143,35 @@ class RateChain:
     def _balance(self, rate: float) -> StepChain:
         """Return the chain from step to step, on as many requests and tokens as matter."""
         prompts, steps = self.work, self.demand.decode_steps
-        flow = Flow(self.step_s, self.budget, prompts, steps, self.cap, rate, self.is_chunked)
-        levels = int(8 + 2 * rate * steps * float(self.step_s(1, np.zeros(1))[0]))
+        full = self.max_rate if self.bottleneck == "places" else 0.0
+        flow = Flow(
+            self.step_s,
+            self.budget,
+            prompts,
+            steps,
+            self.cap,
+            rate,
+            self.is_chunked,
+            full,
+            self.demand.steadiness,
+        )
         most = self.cap + _QUEUE
+        levels = min(most, usual_levels(flow, _TAIL))
         reach = float(np.quantile(prompts, 0.999)) + 4 * float((prompts**2).mean() / prompts.mean())
         for _ in range(_WIDENINGS):
-            chain = step_chain(flow, min(levels, most), reach)
+            chain = step_chain(flow, min(levels, most), reach, _SKETCH)
             many = chain.in_flight[-max(2, levels // 8) :].sum() > _TAIL and levels < most
             far = chain.share_of_time[:, -STATES // 8 :].sum() > _TAIL
             if not (many or far):
                 break
             levels, reach = levels * (2 if many else 1), reach * (1.6 if far else 1)
-        return chain
+        return step_chain(flow, min(levels, most), reach)
 
     def _first_token(self, chain: StepChain):
         """Times to first token and until a prompt is begun, at evenly spread points, and what follows. [s]"""
         points = lattice(8, _POINTS)
-        met = np.searchsorted(np.cumsum(chain.share_of_time), points[0] * (1 - 1e-9))
+        share_of_time = self._weighed(chain)
+        met = np.searchsorted(np.cumsum(share_of_time), points[0] * (1 - 1e-9))
         count, state = np.unravel_index(np.minimum(met, chain.share_of_time.size - 1), chain.step_s.shape)
         n, idle = chain.running[count], (count == 0) & (state == 0)
         prompt, elapsed = self.work[(points[2] * len(self.work)).astype(int)], points[3]
@@ -145,30 +184,59 @@ class RateChain:
         later = np.where(full > 0, _drawn_tokens(chain, full_s, points[7]), 0.0)
         backlog = carried + others + prompt - full * budget + later
         last = np.minimum(budget, backlog)
-        wait = (1 - elapsed) * duration + self._place_wait(chain, count, points[5], points[6])
+        wait = (1 - elapsed) * duration
+        before = (chain.served_tokens[count, state] + ahead) / self.prompt
+        place = self._place_wait(chain, count, before, points[5], points[6])
         last_s = self.step_s(n, np.maximum(last, 1.0))
         early = self._early(chain, n, backlog - last, last_s, points[6])
-        return wait + full * full_s + last_s, wait + np.floor(ahead / budget) * full_s, early
+        begun, done = wait + np.floor(ahead / budget) * full_s, wait + full * full_s + last_s
+        placed = np.where(place > 0, place + self._alone_s(prompt), 0.0)
+        return np.maximum(done, placed), np.maximum(begun, place), early, place
 
-    def _place_wait(self, chain: StepChain, count, share, further):
+    def _alone_s(self, prompt):
+        """Time of a prompt's own steps when each prompt starts as another request ends. [s]"""
+        others = self.cap / (self.demand.decode_steps + 1) * self.prompt
+        budget = self.budget(self.cap)
+        full = np.maximum(np.ceil((prompt + others) / budget) - 1, 0)
+        return full * self.step_s(self.cap, budget) + self.step_s(self.cap, prompt + others - full * budget)
+
+    @property
+    def _stretch(self) -> float:
+        """How much longer a queue for places is than one of random services.
+
+        It grows with the variance of what it is asked and of what it serves. The chain's is
+        that of random arrivals and departures; what a place costs varies otherwise (Kingman).
+        """
+        return (1 + self.places.variation) / 2
+
+    def _weighed(self, chain: StepChain) -> np.ndarray:
+        """Shares of time, those beyond the places by how the places that fit fluctuate.
+
+        Where the number in flight falls off geometrically, normal fluctuations of the places raise
+        the chance to find them taken (the mean of an exponential); at most as for a long queue.
+        """
+        shares, levels = chain.share_of_time.copy(), chain.in_flight
+        if len(levels) > self.cap + 1 and self.cap > 1:
+            near = max(1, int(self.places.deviation))
+            fall = np.log(max(levels[max(0, self.cap - near)], 1e-300) / max(levels[self.cap], 1e-300)) / near
+            more = np.exp(min(50.0, (max(fall, 0.0) * self.places.deviation) ** 2 / 2))
+            shares[self.cap + 1 :] *= min(more, max(1.0, self._stretch))
+        return shares / shares.sum()
+
+    def _place_wait(self, chain: StepChain, count, before, share, further):
         """Wait of requests that find all places taken. [s]
 
-        Each departure brings them one place nearer; the wait of exponential services is scaled
-        by half of one plus the squared variation of the decode steps (Allen and Cunneen).
+        ``before`` prompts have to be computed first, and need a place too. Each departure brings
+        them one place nearer.
         """
-        steps = self.demand.output_tokens - 1
-        variation = float(np.var(steps) / max(np.mean(steps) ** 2, 1e-9))
-        ahead = np.maximum(count - self.cap + 1, 0)
-        if not ahead.any():
-            return 0.0 * ahead
-        shares = chain.in_flight
+        shares, queued = chain.in_flight, np.maximum(count - self.cap, 0)
         if len(shares) > self.cap + _QUEUE:  # the last level stands for all beyond
-            ratio = min(0.999, shares[-3] / max(shares[-4], 1e-300))
+            ratio = np.clip(shares[-3] / max(shares[-4], 1e-300), 1e-6, 0.999)
             beyond = np.log1p(-np.clip(further, 0, 1 - 1e-6)) / np.log(ratio)
-            ahead = ahead + np.where(count == len(shares) - 1, np.floor(beyond), 0)
-        departures = self.cap / (max(self.demand.decode_steps, 1e-9) * chain.decode_step_s[0][self.cap])
+            queued = queued + np.where(count == len(shares) - 1, np.floor(beyond), 0)
+        ahead = np.minimum(count, self.cap) + queued + before + 1 - self.cap
         seen = np.maximum(ahead + np.sqrt(np.maximum(ahead, 1)) * _near_normal(share), 0.0)
-        return np.where(ahead > 0, seen, 0.0) / departures * (1 + variation) / 2
+        return np.where(ahead > 0, seen, 0.0) * self._stretch / self.max_rate
 
     def _early(self, chain: StepChain, n, left, last_s, point) -> np.ndarray:
         """By how much the first 1, 2, ... steps after one's prompt together exceed as many others. [s]
@@ -207,6 +275,10 @@ class RateChain:
         least = float(self.step_s(1, np.zeros(1))[0])
         spread_out = at.mean() + kept * (at - at.mean()) + noise
         return np.maximum(spread_out + self._early_share(steps, early), least)
+
+
+def _log_factorials(counts: np.ndarray) -> np.ndarray:
+    return np.array([lgamma(count + 1) for count in counts.tolist()])
 
 
 def lattice(dimensions: int, points: int) -> np.ndarray:

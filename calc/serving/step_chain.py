@@ -7,53 +7,32 @@ prompts hold up decodes. Arrivals in a step of ``T`` seconds bring a compound Po
 tokens, taken by Fourier transform. Decodes end with equal probability in every step, whatever
 their age: sharing a step makes the means insensitive to the distribution of output lengths.
 
+How many prompts a backlog holds is random where their lengths differ, and depends on how long the
+step was that they came in: both are kept, for they are half of how the decodes fluctuate.
+
 Solved by iterative aggregation: one step of the whole chain, then the exact solution for
 the number of decodes given how the backlog is spread at each, and again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-#: states of the backlog
-STATES = 96
+from calc.serving.flow import (
+    STATES,
+    Arrivals,
+    Flow,
+    arrivals_of,
+    compound_poisson,
+    dispersion,
+    ending,
+    masses_of,
+    usual_s,
+)
+
 #: most iterations, and the change of all shares in one step at which they stop
-_ITERATIONS, _PRECISION = 80, 1e-6
+_ITERATIONS, PRECISION = 80, 1e-5
 _TRACE = 1e-12
-#: step durations for which arrivals are tabulated
-_DURATIONS = 160
-
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """What a chain is about.
-
-    ``step_s(n, tokens)`` is the time of a step and ``budget(n)`` its most prompt tokens beside
-    ``n`` decodes; ``prompts`` equally likely tokens to prefill per request, ``decode_steps`` the
-    mean of them a request needs, ``cap`` most that decode at once; ``is_chunked`` says whether
-    prompts and decodes share steps.
-    """
-
-    step_s: Callable
-    budget: Callable
-    prompts: np.ndarray
-    decode_steps: float
-    cap: int
-    requests_per_s: float
-    is_chunked: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Arrivals:
-    """Tokens that arrive during steps: distributions over widths, by duration of the step."""
-
-    durations_s: np.ndarray
-    shares: np.ndarray
-
-    def row(self, seconds):
-        """Index of the nearest tabulated duration."""
-        return np.rint(np.interp(seconds, self.durations_s, np.arange(len(self.durations_s)))).astype(int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +78,7 @@ class StepChain:
     def excess_s(self, level: int, backlog_tokens: np.ndarray, count: int) -> np.ndarray:
         """How much longer than usual the next steps are from backlogs like these, at one level. [s]"""
         seconds, served = self.step_s[level], self.served_tokens[level]
-        moves = _moves(
-            self.carried_tokens[level] / self.width, self.arrivals.shares[self.arrivals.row(seconds)]
-        )
+        moves = _moves(self.carried_tokens[level] / self.width, self.arrivals, seconds)
         if not self.is_chunked:  # the decodes wait for the prompts
             seconds = seconds + np.where(served > 0, seconds[0], 0.0)
         usual = float(_stationary(moves) @ seconds)
@@ -114,10 +91,11 @@ class StepChain:
         return np.array(excess)
 
 
-def step_chain(flow: Flow, levels: int, reach_tokens: float) -> StepChain:
+def step_chain(flow: Flow, levels: int, reach_tokens: float, precision: float = PRECISION) -> StepChain:
     """Return the stationary chain on 0 to ``levels`` requests and backlogs up to a reach.
 
-    What lies beyond either end is counted at that end.
+    What lies beyond either end is counted at that end. ``precision`` is the change of all shares in
+    a step at which it is solved.
     """
     width = reach_tokens / STATES
     mean = float(flow.prompts.mean())
@@ -128,8 +106,8 @@ def step_chain(flow: Flow, levels: int, reach_tokens: float) -> StepChain:
     served = np.minimum(state, flow.budget(running)[:, None])
     seconds = np.array(np.broadcast_to(flow.step_s(running[:, None], served), served.shape))
     seconds[0, 0] = 1 / flow.requests_per_s  # idle: the next step begins with a request
-    arrivals = _arrivals(flow, width, seconds)
-    solution = _Solver(flow, running, state, served, seconds, width, arrivals)
+    arrivals = arrivals_of(flow, width, seconds)
+    solution = _Solver(flow, running, state, served, seconds, width, arrivals, precision)
     weight = solution.shares * seconds
     total = weight.sum()
     rate = float((solution.shares * solution.finished).sum() / total)
@@ -138,52 +116,47 @@ def step_chain(flow: Flow, levels: int, reach_tokens: float) -> StepChain:
     )
 
 
-def _arrivals(flow: Flow, width: float, seconds: np.ndarray) -> Arrivals:
-    steps = np.delete(seconds.ravel(), 0)
-    durations = np.geomspace(steps.min(), steps.max() * (1 + 1e-9), _DURATIONS)
-    masses = _masses(flow.prompts / width)
-    return Arrivals(durations, _compound_poisson(flow.requests_per_s * durations, masses))
-
-
-def _masses(values: np.ndarray) -> np.ndarray:
-    """Probability on 0, 1, 2, ... (four times the states) of equally likely values, mean kept."""
-    length = 4 * STATES
-    values = np.minimum(values, 2 * STATES)
-    low = np.floor(values).astype(int)
-    up = values - low
-    return (np.bincount(low, 1 - up, length) + np.bincount(low + 1, up, length)) / len(values)
-
-
-def _compound_poisson(counts: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Distribution of the sum of a Poisson number (of these means) of values."""
-    transform = np.fft.rfft(masses)
-    total = np.maximum(np.fft.irfft(np.exp(counts[:, None] * (transform - 1)), len(masses)), 0.0)
-    return total / total.sum(axis=1, keepdims=True)
-
-
 class _Solver:
     """Shares of steps over (requests, backlog), and the prompts that each step finishes."""
 
-    def __init__(self, flow: Flow, running, state, served, seconds, width, arrivals: Arrivals):
+    def __init__(self, flow: Flow, running, state, served, seconds, width, arrivals: Arrivals, precision):
         self.shape = seconds.shape
         self.arriving = flow.requests_per_s * seconds  # mean requests during each step
         self.arriving[0, 0] = 0.0
-        self.masses = _masses(flow.prompts / width)
-        self.moves = _moves((state - served) / width, arrivals.shares[arrivals.row(seconds)])
+        self.masses = masses_of(flow.prompts / width)
+        self.moves = _moves((state - served) / width, arrivals, seconds)
+        self.seconds = seconds
         self.moves[0, 0] = self.moves[min(1, len(running) - 1), 0]  # for decodes that end in this step
         first = self.masses[:STATES]
         self.first = first / first.sum()  # idle: the next step begins with one request
-        self.ends = _binomial(running, 1 / max(flow.decode_steps, 1.0))
+        self.deaths = ending(running, self._ending(flow, running), dispersion(flow, running))
         self.decodes = np.ones(self.shape, dtype=bool) if flow.is_chunked else served <= 0
         self.left = np.where(state > 0, 1 - served / np.maximum(state, width), 0.0)
-        self.prompts = state / float(flow.prompts.mean())  # prompts in a backlog of each size
+        # prompts at each level and backlog
+        self.prompts = np.broadcast_to(state / float(flow.prompts.mean()), self.shape)
+        place = np.arange(STATES) - np.arange(STATES)[:, None]
+        #: prompts of each size brought to each backlog
+        self.bring = np.where(place >= 0, self.masses[np.maximum(place, 0)], 0.0)
+        self.unknown = self._unknown(flow, running)
         self.finished = self._finished()
-        self.shares = self._solved()
+        self.shares = self._solved(precision)
+
+    def _ending(self, flow: Flow, running) -> np.ndarray:
+        """Chance of each decode to end in a step, by level.
+
+        Beyond the places the prompts of those that wait are computed as others end, not as they
+        arrive: steps take so long that requests end at the highest rate.
+        """
+        chance = np.full(len(running), 1 / max(flow.decode_steps, 1.0))
+        if flow.full_per_s and len(running) > flow.cap + 1:
+            usual = float(_stationary(self.moves[flow.cap]) @ self.seconds[flow.cap])
+            chance[flow.cap + 1 :] = np.minimum(chance[0], flow.full_per_s * usual / flow.cap)
+        return chance
 
     def _finished(self) -> np.ndarray:
         return np.minimum((1 - self.left) * self.prompts, self.shape[0] - 1.5)
 
-    def _solved(self) -> np.ndarray:
+    def _solved(self, precision) -> np.ndarray:
         """Iterative aggregation from an empty system."""
         shares = 0.5 ** np.broadcast_to(np.arange(float(self.shape[1])), self.shape)
         shares = shares / shares.sum()
@@ -192,96 +165,125 @@ class _Solver:
             given = shares / shares.sum(axis=1, keepdims=True)
             before = given * _stationary(self._between_levels(given))[:, None]
             shares = self._one_step(before)
-            if np.abs(shares - before).sum() < _PRECISION:
+            if np.abs(shares - before).sum() < precision:
                 break
         return shares / shares.sum()
 
-    def _births(self) -> tuple[np.ndarray, np.ndarray]:
+    def _births(self):
+        """Numbers of prompts that a step may finish and the chance of each, by level and backlog.
+
+        Of this mean, and of a variance that is at least that of whole numbers.
+        """
         low = np.floor(self.finished).astype(int)
-        return low, self.finished - low
+        up = self.finished - low
+        rest = np.maximum(self.finished * self.unknown - up * (1 - up), 0.0)
+        off = np.clip(np.ceil(np.sqrt(rest)).astype(int), 1, np.maximum(low, 1))
+        chance = np.where(low > 0, np.minimum(rest / (2 * off**2), 0.5), 0.0)
+        for offset, share in ((0 * off, 1 - 2 * chance), (off, chance), (-off, chance)):
+            if share.any():
+                yield np.maximum(low + offset, 0), (1 - up) * share
+                yield low + 1 + offset, up * share
 
     def _between_levels(self, given) -> np.ndarray:
         """Transitions of the number of requests, backlogs being spread as given."""
-        n, (low, up) = self.shape[0], self._births()
-        resting = np.where(self.decodes, given, 0.0)
-        rows, most = np.broadcast_to(np.arange(n)[:, None], self.shape), int(low.max()) + 2
-        moves = np.zeros((n, n))
-        for weights, ends in ((resting, self.ends), (given - resting, np.eye(n))):
-            if not weights.any():
-                continue
-            births = np.zeros((n, most))
-            np.add.at(births, (rows, low), weights * (1 - up))
-            np.add.at(births, (rows, low + 1), weights * up)
-            for count in np.flatnonzero(births.any(axis=0)):
-                moved = births[:, count, None] * ends
-                moves[:, count:] += moved[:, : n - count]
-                moves[:, -1] += moved[:, n - count :].sum(axis=1)
+        n, most = self.shape[0], self.deaths.shape[1] - 1
+        resting, waiting = np.where(self.decodes, given, 0.0), np.where(self.decodes, 0.0, given)
+        width = most + 3 * int(self.finished.max()) + 4
+        changes = np.zeros((n, width))
+        rows = np.arange(n)[:, None] * width + most
+        for born, chance in self._births():
+            place = (rows + born).ravel()
+            births = np.bincount(place, (resting * chance).ravel(), n * width).reshape(n, width)
+            for ended in range(most + 1):
+                changes[:, : width - ended] += self.deaths[:, ended, None] * births[:, ended:]
+            if waiting.any():
+                changes += np.bincount(place, (waiting * chance).ravel(), n * width).reshape(n, width)
+        level = np.clip(np.arange(n)[:, None] + np.arange(width) - most, 0, n - 1)
+        place = np.arange(n)[:, None] * n + level
+        moves = np.bincount(place.ravel(), changes.ravel(), n * n).reshape(n, n)
         return moves / np.maximum(moves.sum(axis=1, keepdims=True), 1e-300)
 
     def _one_step(self, shares) -> np.ndarray:
         """Move all shares by one step: decodes end, prompts finish, others arrive."""
-        n, (low, up) = self.shape[0], self._births()
+        n = self.shape[0]
         idle, shares = shares[0, 0], shares.copy()
         shares[0, 0] = 0.0
-        resting = np.where(self.decodes, shares, 0.0)
-        after = self.ends.T @ resting + (shares - resting)
-        rows = np.arange(n)[:, None]
-        columns = np.broadcast_to(np.arange(self.shape[1]), self.shape)
         moved = np.zeros(self.shape)
-        np.add.at(moved, (np.minimum(rows + low, n - 1), columns), after * (1 - up))
-        np.add.at(moved, (np.minimum(rows + low + 1, n - 1), columns), after * up)
+        resting = np.where(self.decodes, shares, 0.0)
+        for part, ended in ((resting, self._ended), (shares - resting, np.asarray)):
+            for count, born in self._born(part):
+                after, kept = ended(born), max(0, n - count)
+                moved[n - kept :] += after[:kept]
+                moved[-1] += after[kept:].sum(axis=0)
         result = self._arrive(moved)
         result[0] += idle * self.first
-        self._count_prompts(shares, idle, result)
+        self._count_prompts(moved, idle, result)
         return result
+
+    def _born(self, shares):
+        """Numbers of prompts that a step finishes, and the shares in which it does."""
+        most = 3 * int(self.finished.max()) + 4
+        born, place = np.zeros(most * shares.size), np.arange(shares.size).reshape(shares.shape)
+        for count, chance in self._births():
+            born += np.bincount((count * shares.size + place).ravel(), (shares * chance).ravel(), born.size)
+        born = born.reshape(most, *shares.shape)
+        for count in np.flatnonzero(born.reshape(most, -1).sum(axis=1) > 1e-12):
+            yield int(count), born[count]
+
+    def _ended(self, shares) -> np.ndarray:
+        """Shares after some of the decodes have ended."""
+        after = np.zeros(shares.shape)
+        for ended in range(self.deaths.shape[1]):
+            after[: len(after) - ended] += self.deaths[ended:, ended, None] * shares[ended:]
+        return after
 
     def _arrive(self, shares) -> np.ndarray:
         return np.matmul(shares[:, None, :], self.moves)[:, 0, :]
 
-    def _count_prompts(self, before, idle, after) -> None:
-        """Expected prompts in a backlog of each size: those left over and those that arrived."""
-        left = self._arrive(before * self.left * self.prompts).sum(axis=0)
-        others = self._arrive(before * self.arriving).sum(axis=0)
-        new = np.convolve(others, self.masses)[: self.shape[1]] + idle * self.first
-        total = after.sum(axis=0)
-        known = total > 1e-12
-        self.prompts = np.where(known, (left + new) / np.where(known, total, 1.0), self.prompts)
+    def _count_prompts(self, moved, idle, after) -> None:
+        """Expected prompts at each level and backlog: those left over and those that arrived."""
+        counted = np.stack([moved * self.left * self.prompts, moved * self.arriving], axis=1)
+        counted = np.matmul(counted, self.moves)
+        count = counted[:, 0] + counted[:, 1] @ self.bring
+        count[0] += idle * self.first
+        total, counts = after.sum(axis=0), count.sum(axis=0)
+        usual = np.where(total > 1e-12, counts / np.maximum(total, 1e-12), self.prompts[0])
+        known = after > 1e-14
+        self.prompts = np.where(known, count / np.where(known, after, 1.0), usual)
         self.finished = self._finished()
 
+    def _unknown(self, flow: Flow, running) -> np.ndarray:
+        """Variance over mean of the prompts in a backlog, their tokens being known.
 
-def _binomial(running: np.ndarray, share: float) -> np.ndarray:
-    """Probability of each level after a step in which each decode ends with a probability."""
-    n = len(running)
-    ends = np.zeros((n, n))
-    level = np.arange(n)
-    most = int(running.max())
-    chance = (1 - share) ** running if share < 1 else (running == 0).astype(float)
-    for count in range(min(most, n - 1) + 1):
-        ends[level[count:], level[count:] - count] = chance[count:]
-        if share >= 1:
-            chance = np.where(running == count + 1, 1.0, 0.0)
-            continue
-        chance = chance * np.maximum(running - count, 0) / (count + 1) * share / (1 - share)
-        if count > most * share and chance.max() < 1e-9:
-            break
-    return ends / np.maximum(ends.sum(axis=1, keepdims=True), 1e-300)
+        The same tokens may be few long prompts or many short ones. In a compound Poisson sum the
+        moments of the number follow from sums that one or two prompts are taken out of.
+        """
+        count = np.maximum(flow.requests_per_s * usual_s(flow, running), 1e-12)
+        sums = compound_poisson(count, self.masses)[:, :STATES]
+        one = count[:, None] * (sums @ self.bring)
+        two = count[:, None] * (one @ self.bring)
+        known = (sums > 1e-10) & (one > 1e-10)
+        mean = np.where(known, one, 1.0) / np.where(known, sums, 1.0)
+        variance = np.where(known, two, 0.0) / np.where(known, sums, 1.0) + mean - mean**2
+        most = 1 - float(flow.prompts.mean() ** 2 / (flow.prompts**2).mean())  # of many prompts
+        return np.where(known, np.clip(variance / mean, 0.0, most), most)
 
 
-def _moves(carried: np.ndarray, arriving: np.ndarray) -> np.ndarray:
+def _moves(carried: np.ndarray, arrivals: Arrivals, seconds: np.ndarray) -> np.ndarray:
     """Transitions of the backlog at each level; what lies beyond counts as the last state.
 
     What is carried over, in widths, is split between the whole ones next to it.
     """
-    low = np.floor(carried + 1e-9).astype(int)
-    up = np.maximum(carried - low, 0.0)[..., None]
-    moves = _shifted(arriving, low)
-    return (1 - up) * moves + up * _shifted(arriving, low + 1) if up.max() > 1e-6 else moves
-
-
-def _shifted(arriving: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    place = np.arange(STATES) - offset[..., None]
-    moves = np.take_along_axis(arriving[..., :STATES], np.maximum(place, 0), axis=-1)
-    moves = np.where(place >= 0, moves, 0.0)
+    before = np.zeros((len(arrivals.shares), STATES))
+    table = np.concatenate([before, arrivals.shares[:, :STATES]], axis=1)
+    low = np.floor(carried + 1e-9).astype(np.int32)
+    up = np.maximum(carried - low, 0.0)
+    place = arrivals.row(seconds).astype(np.int32) * table.shape[1] + STATES - low
+    moves = np.take(table, place[..., None] + np.arange(STATES, dtype=np.int32), mode="clip")
+    split = up > 1e-6
+    if split.any():
+        more = np.take(table, place[split][:, None] - 1 + np.arange(STATES, dtype=np.int32), mode="clip")
+        moves[split] += up[split][:, None] * (more - moves[split])
     moves[..., -1] += np.maximum(0.0, 1 - moves.sum(axis=-1))
     return moves
 

@@ -7,6 +7,7 @@ import pytest
 
 import calc
 from calc.serving.arrivals import open_loop
+from calc.serving.open_loop import demand_of, places
 from calc.serving.requests import poisson_requests
 from calc.serving.simulate import ready, simulate_requests
 from calc.specs.lengths import Lengths
@@ -159,3 +160,76 @@ def test_replicas_of_a_dense_model_share_the_load_out():
     both = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(dp=2), calc.Workload(requests_per_s=8.0))
     assert both.ttft_s == pytest.approx(one.ttft_s, rel=0.01)
     assert both.open_loop.max_requests_per_s == pytest.approx(2 * one.open_loop.max_requests_per_s, rel=0.02)
+
+
+def decoding(s, requests):
+    """Mean and standard deviation over time of the requests that decode in a simulation."""
+    arrival = requests.arrival_s[s.index]
+    times = np.concatenate([arrival + s.ttft_s, arrival + s.e2e_latency_s])
+    order = np.argsort(times)
+    count = np.cumsum(np.repeat([1, -1], len(arrival))[order])[:-1]
+    lasting = np.diff(times[order])
+    mean = np.average(count, weights=lasting)
+    return mean, np.sqrt(np.average((count - mean) ** 2, weights=lasting))
+
+
+@pytest.mark.parametrize("kind", ["constant", "geometric"])
+def test_decodes_fluctuate_as_far_as_in_the_simulator(kind):
+    """Bursts of prompts spread them: random lengths by their number, like lengths by their ends."""
+    lengths = Lengths(kind)
+    drawn = poisson_requests(1, 40_000, 512, 256, prompt_lengths=lengths, output_lengths=lengths)
+    table, rules = ready(calc.steps_of("gpt-oss-20b", "l40s"), drawn)
+    thinned = np.sort(drawn.prompt_tokens)[10::20], np.sort(drawn.output_tokens)[10::20]
+    most = open_loop(table, rules, *thinned, 0)[0].max_requests_per_s
+    shares = open_loop(table, rules, *thinned, 0.8 * most)[0].in_flight
+    level = np.arange(len(shares))
+    mean = (shares * level).sum()
+    requests = drawn.faster(0.8 * most / drawn.requests_per_s)
+    simulated = decoding(simulate_requests(table, rules, requests), requests)
+    assert mean == pytest.approx(simulated[0], rel=0.03)
+    assert np.sqrt((shares * (level - mean) ** 2).sum()) == pytest.approx(simulated[1], rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["constant", "geometric", "lognormal"])
+def test_the_highest_rate_is_what_a_full_replica_finishes(kind):
+    """Where prompts fill most steps: what does not fit into one is computed in others."""
+    lengths = Lengths(kind, 0.7)
+    drawn = poisson_requests(1e5, 6000, 2048, 256, prompt_lengths=lengths, output_lengths=lengths)
+    table, rules = ready(calc.steps_of("llama-3.1-8b", "a100-sxm-80gb"), drawn)
+    s = simulate_requests(table, rules, drawn)
+    finished = np.sort(drawn.arrival_s[s.index] + s.e2e_latency_s)[1200:4800]
+    most = open_loop(table, rules, np.sort(drawn.prompt_tokens), np.sort(drawn.output_tokens), 0)[0]
+    assert most.max_requests_per_s == pytest.approx(3599 / (finished[-1] - finished[0]), rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["constant", "geometric"])
+def test_the_queue_for_places_is_as_long_as_in_the_simulator(kind):
+    lengths = Lengths(kind)
+    drawn = poisson_requests(1, 40_000, 512, 128, prompt_lengths=lengths, output_lengths=lengths)
+    steps = calc.steps_of("llama-3.1-8b", "h100-sxm", calc.Deployment(max_sequences=16))
+    table, rules = ready(steps, drawn)
+    thinned = np.sort(drawn.prompt_tokens)[10::20], np.sort(drawn.output_tokens)[10::20]
+    most = open_loop(table, rules, *thinned, 0)[0].max_requests_per_s
+    chain = open_loop(table, rules, *thinned, 0.8 * most)[0]
+    s = simulate_requests(table, rules, drawn.faster(0.8 * most / drawn.requests_per_s))
+    assert chain.bottleneck == "places"
+    assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.03)
+    assert chain.ttft.p99 == pytest.approx(s.percentile("ttft_s", 99), rel=0.2)
+
+
+def test_lengths_say_how_steadily_requests_end_and_what_a_place_costs():
+    rules = ready(calc.steps_of("llama-3.1-8b", "h100-sxm"), poisson_requests(1, 10, 1024, 256))[1]
+    alike = demand_of(np.full(9, 1024.0), np.full(9, 256.0), rules)
+    geometric = Lengths("geometric").table(256).astype(float)
+    random = demand_of(np.full(9, 1024.0), geometric, rules)
+    assert alike.steadiness == pytest.approx(1)
+    assert random.steadiness == pytest.approx(0.5, abs=0.01)
+    assert places(rules, alike).variation == pytest.approx(0, abs=1e-9)
+    assert places(rules, random).variation > 1
+    assert places(rules, alike).cap > places(rules, random).cap
+
+
+def test_one_place_serves_one_request_after_another():
+    load = calc.Workload(requests_per_s=0, prompt_tokens=1)
+    e = calc.estimate("llama-3.1-8b", "h100-sxm", calc.Deployment(max_sequences=1), load)
+    assert e.open_loop.max_requests_per_s == pytest.approx(1 / e.e2e_latency_s, rel=0.1)
