@@ -177,7 +177,7 @@ def decoding(s, requests):
 def test_decodes_fluctuate_as_far_as_in_the_simulator(kind):
     """Bursts of prompts spread them: random lengths by their number, like lengths by their ends."""
     lengths = Lengths(kind)
-    drawn = poisson_requests(1, 40_000, 512, 256, prompt_lengths=lengths, output_lengths=lengths)
+    drawn = poisson_requests(1, 100_000, 512, 256, prompt_lengths=lengths, output_lengths=lengths)
     table, rules = ready(calc.steps_of("gpt-oss-20b", "l40s"), drawn)
     thinned = np.sort(drawn.prompt_tokens)[10::20], np.sort(drawn.output_tokens)[10::20]
     most = open_loop(table, rules, *thinned, 0)[0].max_requests_per_s
