@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
 import calc
 from calc.specs.engine import covers
 from calc.specs.facts import spec_files
 from calc.specs.strict_yaml import read_yaml
 from validate.runs.accuracy import Outcome, outcomes_of, page
 from validate.runs.fit import overheads_of, profile_of, split
-from validate.runs.recorded import Recorded, Runs, recorded
+from validate.runs.recorded import Recorded, Runs, overheads_from, recorded
 from validate.runs.scenario import scenario_of
 from validate.runs.table import Run, read_runs, version_of
 from validate.yaml_text import flow
@@ -72,6 +74,8 @@ def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
 def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | None = None) -> dict:
     """Return a profile fitted to runs; as it was where they are too few."""
     if len(members) < LEAST_RUNS:
+        if outcomes is not None and members:
+            outcomes += _as_it_was(engine, row, members)
         return row
     profile, outside = profile_of(members)
     if outcomes is not None:
@@ -95,6 +99,16 @@ def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | N
         "errors": profile["errors"],
     }
     return {**row, **fresh, "errors": profile["errors"], "note": f"{len(members)} rows: {groups}"}
+
+
+def _as_it_was(engine: str, row: dict, members: list[Recorded]) -> list[Outcome]:
+    """Outcomes of runs that are too few to fit: answered by the profile as it is, none left out."""
+    reach = {f"reach.{name}": share for name, share in row.get("reach", {}).items()}
+    shipped = overheads_from(engine, {**row["host"], **row.get("kernels", {}), **reach})
+    unknown = np.full(len(members), np.nan)
+    outside, unsure = {"device": unknown, "model": unknown}, {"low": 1.0, "high": 1.0}
+    errors = dict.fromkeys(("tpot_s", "ttft_s"), unsure)
+    return outcomes_of(members, Runs(members).predicted(shipped), outside, errors)
 
 
 def overheads_text(engine: str, profiles: list[dict], title: str, url: str, seen: str | None = None) -> str:

@@ -134,6 +134,12 @@ class RunErrorRow(Strict):
     high: float = Field(ge=1, description="10 % lie above predicted times this")
 
 
+#: groups of kernels and exchanges that an engine may have its own of
+OwnKernels = Literal[
+    "prefill_attention", "decode_attention", "gemm", "quantised_gemm", "moe", "host_collective"
+]
+
+
 class OverheadProfile(Strict):
     """What an engine of a range of versions adds to its kernels on devices of some makers."""
 
@@ -155,8 +161,8 @@ class OverheadProfile(Strict):
         ],
         float,
     ] = Field({}, description="factors on the time of kernels")
-    reach: dict[Literal["prefill_attention", "decode_attention", "gemm", "moe", "host_collective"], float] = (
-        Field({}, description="share of the roofline, or of the link, that the engine's own kernels reach")
+    reach: dict[OwnKernels, float] = Field(
+        {}, description="share of the roofline, or of the link, that the engine's own kernels reach"
     )
     errors: dict[Literal["tpot_s", "ttft_s"], RunErrorRow] = Field({})
     note: str = ""

@@ -35,7 +35,7 @@ def test_one_user_more_would_not_fit(model, device, prompt, slo):
         assert not holds(model, device, d, replace(load, concurrency=1), slo)
         return
     assert holds(model, device, d, replace(load, concurrency=answer.value), slo)
-    if answer.value < 1024:
+    if answer.value < calc.engine_of(d, calc.load_device(device)).max_sequences:
         assert not holds(model, device, d, replace(load, concurrency=answer.value + 1), slo)
 
 

@@ -120,9 +120,7 @@ def _table(outcomes: Sequence[Outcome], name: str, key: Callable[[Outcome], str]
     for (label, metric), rows in sorted(parts.items()):
         cells = [_errors([o.error_pct(getattr(o, way)) for o in rows]) for way in WAYS]
         inside = [o.is_inside(x) for o in rows for way in WAYS[1:] if np.isfinite(x := getattr(o, way))]
-        lines.append(
-            f"| {label} | {metric} | {len(rows)} | {' | '.join(cells)} | {100 * np.mean(inside):.0f} |"
-        )
+        lines.append(f"| {label} | {metric} | {len(rows)} | {' | '.join(cells)} | {_share(inside)} |")
     return "\n".join(lines)
 
 
