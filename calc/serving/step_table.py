@@ -137,7 +137,7 @@ def step_table(steps: Steps, max_decodes: int, budget_tokens: int, max_context_t
     decodes, tokens = _grid(max_decodes), _grid(budget_tokens)
     contexts = np.concatenate([[1.0], np.geomspace(32, max(64, max_context_tokens), 40)])
     middle = contexts[len(contexts) // 2]
-    decode_s = _seconds(steps, Sequences("decode", decodes[:, None], 1, contexts))
+    decode_s = _seconds(steps, Sequences("decode", decodes[:, None], 1, contexts)) + 0.0 * contexts
     alone = _seconds(steps, Sequences("prefill", 1, tokens, 0))
     beside = _seconds(
         steps, Sequences("decode", decodes[:, None], 1, middle), Sequences("prefill", 1, tokens, 0)
@@ -159,7 +159,7 @@ def step_table(steps: Steps, max_decodes: int, budget_tokens: int, max_context_t
         decode_s=decode_s,
         surplus_s=np.vstack([alone, beside - at_middle]) - attention_s,
         attention_s=attention_s,
-        past_s=np.maximum(0.0, after - alone[:, None]),
+        past_s=np.maximum(0.0, after - alone[:, None]) + 0.0 * contexts,  # without attention none adds any
         sequence_s=float(max(0.0, two - alone[1])),
         request_s=float(steps.overheads.request_s),
     )

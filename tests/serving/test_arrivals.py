@@ -154,6 +154,14 @@ def test_what_an_open_loop_does_not_answer_is_said():
         _ = calc.estimate("llama-3.1-8b", "h100-sxm").open_loop
 
 
+def test_models_without_attention_are_answered_at_a_rate():
+    """A pure state-space model: no context makes a step longer."""
+    e = calc.estimate("mamba2-2.7b", "h100-sxm", workload=calc.Workload(requests_per_s=2.0))
+    loop = calc.estimate("mamba2-2.7b", "h100-sxm", workload=calc.Workload(concurrency=1))
+    assert loop.tpot_s <= e.tpot_s < 1.5 * loop.tpot_s
+    assert loop.ttft_s * 0.5 < e.ttft_s < 2 * loop.ttft_s
+
+
 def test_replicas_of_a_dense_model_share_the_load_out():
     """Two data ranks of a dense model are two deployments: twice the rate, the same times."""
     one = estimate(4.0)
