@@ -103,9 +103,20 @@ def _inferencex(run: Run) -> Settings:
     drafts = next((each.drafts for each in DRAFTED if each.covers(run)), 0)
     if drafts and run.engine == "tensorrt-llm" and run.dp > 1:
         drafts = 1
-    cache = "fp8" if run.engine == "sglang" and run.weight_dtype != "bf16" else None
     tokens, hold = _inferencex_tokens(run, drafts), _inferencex_hold(run)
-    return Settings(MEAN_LENGTH, drafts, cache, max_batched_tokens=tokens, hold_steps=hold)
+    return Settings(MEAN_LENGTH, drafts, _inferencex_cache(run), max_batched_tokens=tokens, hold_steps=hold)
+
+
+def _inferencex_cache(run: Run) -> str | None:
+    """Cache format of the launch scripts; None where they leave it to the engine."""
+    is_blackwell = run.device in ("b200-sxm", "b300-sxm")
+    if run.engine == "vllm":
+        in_fp8 = "Llama" in run.model or (is_blackwell and run.weight_dtype != "int4")
+    elif run.engine == "sglang":
+        in_fp8 = run.weight_dtype != "bf16" and (is_blackwell or "DeepSeek" not in run.model)
+    else:
+        in_fp8 = run.engine == "tensorrt-llm"
+    return "fp8" if in_fp8 else None
 
 
 def _inferencex_tokens(run: Run, drafts: int) -> int | None:
@@ -115,8 +126,8 @@ def _inferencex_tokens(run: Run, drafts: int) -> int | None:
         return 16384
     if run.engine == "vllm":
         return 2 * prompt if any(name in run.model for name in ("Kimi", "MiniMax")) else 8192
-    if "gpt-oss" in run.model:
-        return 20000
+    if "gpt-oss" in run.model or "Llama" in run.model:
+        return 20000 if "gpt-oss" in run.model else 16384
     if drafts:
         return _up((drafts + 1) * (many if run.dp == 1 else max(1, many // 4)) + prompt + 64, 64)
     return max(8192, _up(many + prompt + 64, 64))

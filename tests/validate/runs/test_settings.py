@@ -60,6 +60,22 @@ def test_launch_scripts_say_how_many_tokens_a_step_may_have(run):
     )
 
 
+@pytest.mark.parametrize(
+    ("engine", "device", "model", "weights", "cache"),
+    [
+        ("vllm", "h100-sxm", "meta-llama/Llama-3.1-70B", "fp8", "fp8"),
+        ("vllm", "b200-sxm", "openai/gpt-oss-120b", "mxfp4", "fp8"),
+        ("vllm", "h100-sxm", "openai/gpt-oss-120b", "mxfp4", None),
+        ("sglang", "b200-sxm", "Qwen/Qwen3.5-397B-A17B", "bf16", None),
+        ("sglang", "b200-sxm", "Qwen/Qwen3.5-397B-A17B", "fp8", "fp8"),
+        ("tensorrt-llm", "b200-sxm", "openai/gpt-oss-120b", "mxfp4", "fp8"),
+    ],
+)
+def test_launch_scripts_say_the_format_of_the_cache(run, engine, device, model, weights, cache):
+    row = {**B200, "engine": engine, "engine_version": "", "device": device, "model": model}
+    assert deployment(run, **row, weight_dtype=weights).kv_dtype == cache
+
+
 def test_launch_scripts_say_how_long_requests_are_held(run):
     sglang = {**R1, "engine": "sglang", "engine_version": "0.5.9", "notes": "measured 2026-03-25; x"}
     assert deployment(run, **sglang, concurrency=8).hold_steps == 5
