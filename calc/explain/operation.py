@@ -12,7 +12,7 @@ from calc.timing.exchange import exchange, least_exchange_s
 from calc.timing.forms.link import latency_s, share
 from calc.timing.overheads import kernel_group, own_kernels_s
 from calc.timing.roofline import op_time_s, roofline_time_s
-from calc.timing.step_time import Duration, TimedOp, call_parts, call_s, launch_s, work_of
+from calc.timing.step_time import Duration, TimedOp, call_parts, call_s, launch_s, reach_of, work_of
 from calc.work.op import Op, Precision, gemm
 
 
@@ -66,7 +66,7 @@ def _factor(t: Trace, e: Estimate, op: Op):
 
 def _reach(t: Trace, e: Estimate, op: Op):
     """Symbol of the share of the roofline that the engine's own kernels reach; 0 where none is known."""
-    reach = e.overheads.reach.get(kernel_group(op, e.device), 0.0)
+    reach = reach_of(op, e.device, e.calibration, e.overheads)
     if not reach:
         return 0.0
     words = "share of the roofline that the engine's own kernels reach at least"

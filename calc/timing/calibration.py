@@ -98,6 +98,7 @@ class Calibration:
     device: str = ""  # the one it was measured on; none for families and defaults
     topology: str = ""  # of the links its collectives were measured on; none where unknown
     adjustments: tuple[Mapping, ...] = ()  # those that speak for single devices
+    own_kinds: frozenset[str] = frozenset()  # kinds of op that a file of the user's own was measured on
 
     def fit(self, kind: str, fmt: str) -> OpFit:
         """Return the fit of an op kind in a format, or in the nearest format that has one.
@@ -162,7 +163,9 @@ def _calibration_of(device: Device, name: "str | Calibration") -> Calibration:
         return _over(family, base) if family else base
     if name != "default":
         given = name if isinstance(name, Calibration) else load_calibration(name)
-        return _over(given if given.device in ("", device.id) else _borrowed(given), base)
+        result = _over(given if given.device in ("", device.id) else _borrowed(given), base)
+        shipped = str(name) in spec_files("calibrations", "devices")
+        return result if shipped else replace(result, own_kinds=frozenset(given.ops))
     own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
     result = _over(family, base) if family else base
     return _over(own, result) if own else result

@@ -284,7 +284,7 @@ def timed_op(
     bandwidth = from_cache * ceilings.bandwidth_bytes_per_s
     least = roofline_time_s(op.flops, moved, ceilings.peak_flops_per_s, bandwidth)
     launch = minimum(parts.fixed_s, factor * launch_s(fit))
-    each = call_s(parts.seconds, launch, least, _reach(op, device, overheads))
+    each = call_s(parts.seconds, launch, least, reach_of(op, device, calibration, overheads))
     count = op.count * (moved > 0)
     return TimedOp(
         name=op.name,
@@ -330,16 +330,22 @@ def _as_engines_run(op: Op, calibration: Calibration) -> Op:
     return replace(op, format=fmt, dtype=dtype) if fmt in calibration.ops.get(op.kind, {}) else op
 
 
-def _reach(op: Op, device: Device, overheads: Overheads | None):
-    """Share of the roofline that the engine's own kernels reach; 0 where it has none of its own."""
-    return overheads.reach.get(kernel_group(op, device), 0.0) if overheads else 0.0
+def reach_of(op: Op, device: Device, calibration: Calibration, overheads: Overheads | None) -> float:
+    """Share of the roofline that the engine's own kernels reach; 0 where it has none of its own.
+
+    What links of a box reach is known best from a measurement of that box: a user's own file.
+    """
+    if overheads is None or (op.is_collective and op.kind in calibration.own_kinds):
+        return 0.0
+    return overheads.reach.get(kernel_group(op, device), 0.0)
 
 
 def _timed_exchange(
     op: Op, device: Device, calibration: Calibration, overheads: Overheads | None, factor
 ) -> TimedOp:
     parts, fit, outside = exchange(op, device, calibration, overheads.engine if overheads else "")
-    reach, least = _reach(op, device, overheads), least_exchange_s(op, device)
+    reach = reach_of(op, device, calibration, overheads)
+    least = least_exchange_s(op, device)
     each = own_kernels_s(factor * parts.seconds, factor * parts.fixed_s, least, reach)
     seconds, fixed = op.count * each, op.count * minimum(factor * parts.fixed_s, each)
     return TimedOp(op.name, seconds, fixed, link_s=seconds - fixed, op=op, fit=fit, outside=outside)

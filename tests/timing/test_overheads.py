@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import calc
 from calc.specs.facts import Fact
 from calc.timing import overheads as module
-from calc.timing.calibration import calibration_for
+from calc.timing.calibration import calibration_for, load_calibration
 from calc.timing.exchange import exchange_link_bytes_per_s
 from calc.timing.overheads import (
     GROUPS,
@@ -110,6 +110,18 @@ def test_engines_reach_a_share_of_the_host_link_where_tables_say_less():
     assert engine.seconds == pytest.approx(engine.fixed_s + op.count * link / 0.5)
     assert engine.seconds < table.seconds
     assert engine.link_s + engine.fixed_s == pytest.approx(engine.seconds)
+
+
+def test_a_users_own_measurement_of_a_box_stands_above_what_engines_reach_elsewhere():
+    l40s = calc.load_device("l40s")
+    op = next(op for op in ops(tp=8) if op.kind == "allreduce")
+    reaching = overheads(reach={"host_collective": 0.5})
+    shipped, mine = calibration_for(l40s), calibration_for(l40s, load_calibration("l40s"))
+    assert mine.own_kinds >= {"allreduce", "gemm"}
+    assert shipped.own_kinds == calibration_for(l40s, "l40s").own_kinds == frozenset()
+    plain = timed_op(op, l40s, mine, overheads=overheads()).seconds
+    assert timed_op(op, l40s, mine, overheads=reaching).seconds == plain
+    assert timed_op(op, l40s, shipped, overheads=reaching).seconds < plain
 
 
 def test_own_kernels_pay_the_launch_but_not_the_items_of_the_tables():
