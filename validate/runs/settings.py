@@ -181,7 +181,7 @@ def bench_limits(most: float, prompt_tokens: int, output_tokens: int) -> tuple[i
     Examples
     --------
     >>> bench_limits(664, 128, 2048), bench_limits(28, 2048, 128), bench_limits(1700, 1000, 1000)
-    ((768, 2048), (64, 2048), (1792, 4096))
+    ((768, 2048), (64, 2048), (1792, 3584))
     """
     step = 32 if most < 256 else 128 if most < 1024 else 256
     tokens = min(most * (1 + prompt_tokens / output_tokens), 32768)
