@@ -82,7 +82,6 @@ def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | N
         fitted = Runs(members).predicted(overheads_of(members, profile["values"]))
         outcomes += outcomes_of(members, fitted, outside, profile["errors"])
     host, kernels, reach = split(profile["values"])
-    makers = "/".join(row.get("vendors", []))
     for metric, error in profile["errors"].items():
         makers = "/".join(row.get("vendors", []))
         print(
@@ -91,13 +90,7 @@ def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | N
             flush=True,
         )
     groups = ", ".join(dict.fromkeys(member.run.group for member in members))
-    fresh = {
-        "kind": "measured",
-        "host": host,
-        "kernels": kernels,
-        "reach": reach,
-        "errors": profile["errors"],
-    }
+    fresh = {"kind": "measured", "host": host, "kernels": kernels, "reach": reach}
     return {**row, **fresh, "errors": profile["errors"], "note": f"{len(members)} rows: {groups}"}
 
 

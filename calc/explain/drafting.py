@@ -3,7 +3,7 @@
 from calc.estimate import Estimate
 from calc.explain.quantities import counted
 from calc.explain.trace import Trace
-from calc.serving.speculation import DRAFT_ROW, tokens_if_all_kept, tokens_if_some_kept
+from calc.serving.speculation import tokens_if_all_kept, tokens_if_some_kept
 from calc.specs.speculation import KINDS
 from calc.timing.step_time import TimedOp
 
@@ -55,11 +55,6 @@ def passes(t: Trace, e: Estimate, name: str, rows: list[TimedOp]):
     return t.define(
         name, "drafting passes of a step", "s", lambda count, each: count * each, draft_tokens(t, e), one
     )
-
-
-def is_draft(row: TimedOp) -> bool:
-    """Whether a row of a step is one of its drafting passes."""
-    return row.name.startswith(DRAFT_ROW)
 
 
 def notes(e: Estimate) -> list[str]:

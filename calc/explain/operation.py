@@ -80,13 +80,8 @@ def _formed(t: Trace, e: Estimate, row: TimedOp, calls):
     fixed = t.derived("t_0", f"fixed cost of a {op.kind} call", parts.fixed_s, "s", note)
     rest = parts.seconds - parts.fixed_s
     work = t.derived("t_work", f"transfer of a call by form {fit.form.name}", rest, "s", note)
-    return _exchanged(
-        t, e, row, calls, fixed, t.define("t_call", "a call by the tables", "s", _sum, fixed, work)
-    )
-
-
-def _sum(one, other):
-    return one + other
+    table = t.define("t_call", "a call by the tables", "s", lambda *parts: sum(parts), fixed, work)
+    return _exchanged(t, e, row, calls, fixed, table)
 
 
 def _exchanged(t: Trace, e: Estimate, row: TimedOp, calls, fixed, table):

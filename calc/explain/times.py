@@ -12,7 +12,7 @@ from calc.explain.operation import largest_operation
 from calc.explain.quantities import counted, shown
 from calc.explain.trace import Trace
 from calc.serving import batching
-from calc.serving.speculation import with_drafts
+from calc.serving.speculation import is_draft, with_drafts
 from calc.serving.waits import queue_wait_s
 from calc.timing.overheads import host_time_s
 from calc.timing.step_time import Duration, TimedOp, longest, n_exchanges
@@ -208,7 +208,7 @@ def step_symbol(t: Trace, symbol, label, words, duration: Duration, host: Estima
     kinds: dict[str, list[TimedOp]] = {}
     for row in duration.rows:
         kind = row.op.kind if row.op else row.name.replace(" ", "_")
-        kinds.setdefault("drafts" if drafting.is_draft(row) else kind, []).append(row)
+        kinds.setdefault("drafts" if is_draft(row) else kind, []).append(row)
     own = [row for kind, rows in kinds.items() if kind != "drafts" for row in rows]
     symbols = []
     for kind, rows in kinds.items():

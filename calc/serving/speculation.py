@@ -6,7 +6,7 @@ from calc.serving.steps import Steps, decode_rows
 from calc.specs.model import Model
 from calc.specs.numeric import where
 from calc.specs.speculation import Speculation
-from calc.timing.step_time import Duration
+from calc.timing.step_time import Duration, TimedOp
 from calc.work.drafts import check_next_token_layer, draft_model, next_token_layers
 from calc.work.op import Sequences
 
@@ -165,6 +165,11 @@ def _passes(once: Duration, drafts) -> Duration:
     rows = (row.times(drafts) for row in once.rows if row.op is not None)
     named = (replace(row, name=DRAFT_ROW + row.name, op=row.op.times(drafts)) for row in rows)
     return Duration(tuple(named))
+
+
+def is_draft(row: TimedOp) -> bool:
+    """Whether a row of a step is one of its drafting passes."""
+    return row.name.startswith(DRAFT_ROW)
 
 
 def _drafting(steps: Steps, speculation: Speculation) -> Steps | None:

@@ -344,9 +344,9 @@ def _timed_exchange(
     op: Op, device: Device, calibration: Calibration, overheads: Overheads | None, factor
 ) -> TimedOp:
     parts, fit, outside = exchange(op, device, calibration, overheads.engine if overheads else "")
-    reach = reach_of(op, device, calibration, overheads)
-    least = least_exchange_s(op, device)
-    each = own_kernels_s(factor * parts.seconds, factor * parts.fixed_s, least, reach)
+    each = factor * parts.seconds
+    if reach := reach_of(op, device, calibration, overheads):
+        each = own_kernels_s(each, factor * parts.fixed_s, least_exchange_s(op, device), reach)
     seconds, fixed = op.count * each, op.count * minimum(factor * parts.fixed_s, each)
     return TimedOp(op.name, seconds, fixed, link_s=seconds - fixed, op=op, fit=fit, outside=outside)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 import calc
 from calc.serving.batching import Service, loop_service, static_service
-from calc.serving.speculation import DRAFT_ROW, with_drafts
+from calc.serving.speculation import is_draft, with_drafts
 from calc.serving.steps import Steps, decode_rows
 from calc.specs.device import Device
 from calc.specs.facts import Fact
@@ -56,7 +56,7 @@ class _Recorder:
         """Return the time of one step, and keep it."""
         duration = self._steps.time(*groups)
         seconds, fixed, least = (dict.fromkeys(GROUPS, 0.0) for _ in range(3))
-        in_step = (row for row in duration.rows if not row.name.startswith(DRAFT_ROW))
+        in_step = (row for row in duration.rows if not is_draft(row))
         exchanges = sum(float(row.op.count) for row in in_step if is_exchange(row))
         for row in duration.rows:
             if row.op is not None:

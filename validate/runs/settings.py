@@ -126,8 +126,12 @@ def _inferencex_tokens(run: Run, drafts: int) -> int | None:
         return 16384
     if run.engine == "vllm":
         return 2 * prompt if any(name in run.model for name in ("Kimi", "MiniMax")) else 8192
-    if "gpt-oss" in run.model or "Llama" in run.model:
-        return 20000 if "gpt-oss" in run.model else 16384
+    if run.engine != "tensorrt-llm":
+        return None
+    if "gpt-oss" in run.model:
+        return 20000
+    if "Llama" in run.model:
+        return 16384
     if drafts:
         return _up((drafts + 1) * (many if run.dp == 1 else max(1, many // 4)) + prompt + 64, 64)
     return max(8192, _up(many + prompt + 64, 64))

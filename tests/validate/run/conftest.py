@@ -7,12 +7,32 @@ import pytest
 
 from validate.plan import work
 from validate.remote import CaseError, Checked, Visit
+from validate.run_report import Progress
 
 PEAK, BANDWIDTH, FIXED_S = 1e12, 2e10, 5e-6
 FACTS = {
     "kind": "cpu", "torch": "2.13.0", "name": "Fake CPU", "processors": 4, "memory_bytes": 32e9,
     "cache_bytes": 1e7, "threads": 4, "pool_bytes": 1e9, "clock": "fake", "driver": "",
 }  # fmt: skip
+
+
+class Quiet(Progress):
+    """Keeps lines."""
+
+    def __init__(self):
+        self.lines, self._moves = [], False
+
+    def _show(self, left_s):
+        pass
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture
+def quiet_progress():
+    """Return the progress that keeps its lines, to be made for each run."""
+    return Quiet
 
 
 class FakeMachine:

@@ -12,7 +12,6 @@ from validate import machine, run
 from validate.own_device import device_from, own_device
 from validate.profile import mismatch, read_points, read_profile
 from validate.protocol import StoppedError
-from validate.run_report import Progress
 
 #: what a worker says of its machine
 FACTS = {
@@ -31,26 +30,13 @@ def arguments(folder, *more):
     )
 
 
-class Quiet(Progress):
-    """Keeps lines."""
-
-    def __init__(self):
-        self.lines, self._moves = [], False
-
-    def _show(self, left_s):
-        pass
-
-    def line(self, text):
-        self.lines.append(text)
-
-
 @pytest.fixture
-def run_on(monkeypatch):
+def run_on(monkeypatch, quiet_progress):
     """Runs the command on a fake machine, whose clock is the run's."""
 
     def go(backend, args):
         monkeypatch.setattr(run.time, "monotonic", backend.now)
-        quiet = Quiet()
+        quiet = quiet_progress()
         return run.run(args, backend, quiet), quiet.lines
 
     return go

@@ -15,25 +15,11 @@ from validate.reports.html import as_html
 from validate.reports.record import profile_record
 from validate.reports.text import as_text
 from validate.reports.variants import variant_rows
-from validate.run_report import Progress
 from validate.variants import adapter_cases, choices, wanted_adapters, with_choices
 
 
-class Quiet(Progress):
-    """Keeps lines."""
-
-    def __init__(self):
-        self.lines, self._moves = [], False
-
-    def _show(self, left_s):
-        pass
-
-    def line(self, text):
-        self.lines.append(text)
-
-
 @pytest.fixture
-def run_on(monkeypatch, tmp_path):
+def run_on(monkeypatch, tmp_path, quiet_progress):
     """Runs the command on a fake machine; returns exit code, lines said, profile and points."""
 
     def go(backend, *more, ops="read,copy,gemm,decode"):
@@ -41,7 +27,7 @@ def run_on(monkeypatch, tmp_path):
         run.add_arguments(parser)
         words = ["--out", str(tmp_path), "--budget", "60s", "--ops", ops, "--dtype", "bf16,fp32", *more]
         monkeypatch.setattr(run.time, "monotonic", backend.now)
-        quiet = Quiet()
+        quiet = quiet_progress()
         code = run.run(parser.parse_args(words), backend, quiet)
         profile = read_profile(next(tmp_path.glob("*.yaml")))
         return code, quiet.lines, profile, read_points(profile.points_path)
