@@ -14,7 +14,7 @@ from calc.serving.speculation import with_drafts
 from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
-from calc.specs.engine import Engine, engine_of
+from calc.specs.engine import Engine, as_served, engine_of
 from calc.specs.errors import SpecError
 from calc.specs.model import Model
 from calc.specs.model_files import load_model
@@ -267,7 +267,7 @@ def memory(
     check_tp(model, deployment.tp)
     check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
-    return memory_of(model, device, deployment, workload, engine)
+    return memory_of(as_served(model, engine), device, deployment, workload, engine)
 
 
 def ways_to_fit(
@@ -362,9 +362,10 @@ def estimate(
     check_tp(model, deployment.tp)
     check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
+    model = as_served(model, engine)
     calibration = calibration_for(device, calibration)
     memory = memory_of(model, device, deployment, workload, engine)
-    adds = overheads_of(deployment, device, overheads)
+    adds = overheads_of(deployment, device, overheads, workload.mode)
     branches = workload.sequences_per_request
     steps = Steps(model, device, deployment, engine, calibration, adds, workload.expert_skew, branches)
     if workload.mode == "open_loop":

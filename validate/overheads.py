@@ -1,18 +1,17 @@
 """``python -m validate overheads``: what engines add to their kernels, fitted on measured runs."""
 
 import argparse
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 import calc
-from calc.specs.engine import covers
 from calc.specs.facts import spec_files
 from calc.specs.strict_yaml import read_yaml
+from calc.timing.overheads import profile_index
 from validate.runs.accuracy import Outcome, outcomes_of, page
-from validate.runs.fit import overheads_of, profile_of, split
+from validate.runs.fit import near, overheads_of, profile_of, split
 from validate.runs.recorded import Recorded, Runs, overheads_from, recorded
 from validate.runs.scenario import scenario_of
 from validate.runs.table import Run, read_runs, version_of
@@ -57,27 +56,36 @@ def _profiles(engine: str, runs: list[Run], outcomes: list[Outcome]) -> list[dic
     members: list[list[Recorded]] = [[] for _ in rows]
     for each in runs:
         try:
-            members[profile_index(rows, version_of(each), scenario_of(each).device.vendor)].append(
-                recorded(each)
-            )
+            found = profile_index(rows, version_of(each), scenario_of(each).device.vendor, each.mode)
+            members[found].append(recorded(each))
         except calc.SpecError as error:
             print(f"left aside: {each.id}: {' '.join(str(error).split())}", flush=True)
-    return [refitted(engine, row, part, outcomes) for row, part in zip(rows, members, strict=True)]
+    for i in sorted(range(len(rows)), key=lambda i: _is_of_one_model(members[i])):
+        start = _next_version(rows, i) if _is_of_one_model(members[i]) else None
+        rows[i] = refitted(engine, rows[i], members[i], outcomes, start)
+    return rows
 
 
-def profile_index(rows: list[Mapping], version: str | None, vendor: str) -> int:
-    """Return which profile speaks for a version on devices of a maker."""
-    fitting = [i for i, row in enumerate(rows) if covers(row["versions"], version)]
-    return next((i for i in fitting if vendor in rows[i].get("vendors", ())), fitting[0])
+def _is_of_one_model(members: list[Recorded]) -> bool:
+    """Whether runs say little about other models: host time and kernels cannot be told apart."""
+    return len({member.run.model for member in members}) == 1
 
 
-def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | None = None) -> dict:
-    """Return a profile fitted to runs; as it was where they are too few."""
+def _next_version(rows: list[dict], i: int) -> dict | None:
+    """Return the profile of the next later version on devices of the same makers, if measured."""
+    later = [row for row in rows[:i] if row.get("vendors") == rows[i].get("vendors")]
+    return later[-1] if later and later[-1]["kind"] == "measured" else None
+
+
+def refitted(
+    engine: str, row: dict, members: list[Recorded], outcomes: list | None = None, start: dict | None = None
+) -> dict:
+    """Return a profile fitted to runs, from the start of another; as it was where they are too few."""
     if len(members) < LEAST_RUNS:
         if outcomes is not None and members:
             outcomes += _as_it_was(engine, row, members)
         return row
-    profile, outside = profile_of(members)
+    profile, outside = profile_of(members, near(_values(start)) if start else None)
     if outcomes is not None:
         fitted = Runs(members).predicted(overheads_of(members, profile["values"]))
         outcomes += outcomes_of(members, fitted, outside, profile["errors"])
@@ -94,10 +102,15 @@ def refitted(engine: str, row: dict, members: list[Recorded], outcomes: list | N
     return {**row, **fresh, "errors": profile["errors"], "note": f"{len(members)} rows: {groups}"}
 
 
+def _values(row: dict) -> dict[str, float]:
+    """Return the numbers of a profile by the names of the fit."""
+    reach = {f"reach.{name}": share for name, share in row.get("reach", {}).items()}
+    return {**row["host"], **row.get("kernels", {}), **reach}
+
+
 def _as_it_was(engine: str, row: dict, members: list[Recorded]) -> list[Outcome]:
     """Outcomes of runs that are too few to fit: answered by the profile as it is, none left out."""
-    reach = {f"reach.{name}": share for name, share in row.get("reach", {}).items()}
-    shipped = overheads_from(engine, {**row["host"], **row.get("kernels", {}), **reach})
+    shipped = overheads_from(engine, _values(row))
     unknown = np.full(len(members), np.nan)
     outside, unsure = {"device": unknown, "model": unknown}, {"low": 1.0, "high": 1.0}
     errors = dict.fromkeys(("tpot_s", "ttft_s"), unsure)
@@ -129,6 +142,7 @@ def _profile_lines(row: dict) -> list[str]:
     lines = [
         f'  - versions: "{row["versions"]}"',
         f"    vendors: [{', '.join(row.get('vendors', []))}]",
+        *([f'    max_load: "{row["max_load"]}"'] if row.get("max_load") else []),
         f"    kind: {row['kind']}",
         f"    host: {flow(row['host'])}",
     ]

@@ -5,7 +5,7 @@ import numpy as np
 from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
-from calc.specs.engine import engine_of
+from calc.specs.engine import as_served, engine_of
 from calc.specs.errors import SpecError
 from calc.specs.model import Model
 from calc.specs.model_files import load_model
@@ -33,7 +33,9 @@ def steps_of(
     check_scalar(deployment)
     check_tp(model, deployment.tp)
     engine, adds = engine_of(deployment, device), overheads_of(deployment, device)
-    return Steps(model, device, deployment, engine, calibration_for(device, calibration), adds)
+    return Steps(
+        as_served(model, engine), device, deployment, engine, calibration_for(device, calibration), adds
+    )
 
 
 def memory_of_steps(steps: Steps, load: Workload) -> Memory:

@@ -8,6 +8,7 @@ from calc.specs.deployment import Deployment
 from calc.specs.device import Device
 from calc.specs.errors import SpecError, unknown_name
 from calc.specs.facts import Fact, fact_from, sources_from, spec_files
+from calc.specs.model import Layer, Model, Part
 from calc.specs.strict_yaml import read_yaml
 
 #: how an engine decides what the cache may take
@@ -34,7 +35,8 @@ class Engine:
     its activation peak, ``activation_pipeline`` the peak of a pipeline stage;
     ``non_torch_*`` what driver and communication take; ``cuda_graphs`` what graphs take
     outside of the budget; ``block_tokens`` the cache block; ``max_sequences`` and
-    ``max_batched_tokens`` the scheduler's limits. [byte]
+    ``max_batched_tokens`` the scheduler's limits; ``ignores_windows`` is there, and 1, where
+    sliding windows are not kept to. [byte]
     """
 
     id: str
@@ -122,6 +124,34 @@ def engine_of(deployment: Deployment, device: Device) -> Engine:
         return engine
     limits = {key: fact for key, fact in engine.small.items() if key != "below"}
     return replace(engine, facts={**engine.facts, **limits})
+
+
+def as_served(model: Model, engine: Engine) -> Model:
+    """Return a model as an engine runs it: without sliding windows where the engine ignores them.
+
+    Examples
+    --------
+    >>> from calc.specs.model_files import load_model
+    >>> mistral = load_model("mistral-7b-v0.1")
+    >>> for version in ("0.17", "1.0"):
+    ...     as_served(mistral, load_engine("tensorrt-llm", version)).layers[0].attention["window"]
+    4096
+    """
+    ignored = engine.facts.get("ignores_windows")
+    return _without_windows(model) if ignored is not None and ignored.value else model
+
+
+@cache
+def _without_windows(model: Model) -> Model:
+    layers = tuple(_without_window(layer) for layer in model.layers)
+    return model if layers == model.layers else replace(model, layers=layers)
+
+
+def _without_window(layer: Layer) -> Layer:
+    part = layer.attention
+    if part is None or not dict(part.sizes).get("window"):
+        return layer
+    return replace(layer, attention=Part.of(part.kind, **{**dict(part.sizes), "window": None}))
 
 
 def covers(versions: str, version: str | None) -> bool:

@@ -73,6 +73,7 @@ class EngineRows(Strict):
     block_tokens: FactRow
     max_sequences: FactRow
     max_batched_tokens: FactRow
+    ignores_windows: FactRow | None = None
 
 
 class SmallDevices(Strict):
@@ -145,6 +146,11 @@ class OverheadProfile(Strict):
 
     versions: str = Field(pattern=_VERSIONS)
     vendors: list[Id] = Field([])
+    max_load: str | None = Field(
+        None,
+        pattern=_VERSIONS,
+        description="versions whose maximum load it answers too",
+    )
     kind: Literal["measured", "assumed"]
     host: HostRows
     kernels: dict[

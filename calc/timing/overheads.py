@@ -6,7 +6,7 @@ requests wait for its scheduler. These few numbers are fitted per engine, range 
 maker of the device (``python -m validate overheads``), never per model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -195,32 +195,62 @@ def host_time_s(overheads, n_sequences, n_layers, n_exchanges):
 
 
 @cache
-def load_overheads(engine: str, version: str | None = None, vendor: str | None = None) -> Overheads:
-    """Return an engine's overheads for a version and a maker of devices; the first without one.
+def load_overheads(
+    engine: str, version: str | None = None, vendor: str | None = None, mode: str | None = None
+) -> Overheads:
+    """Return an engine's overheads for a version, a maker of devices and a mode of load.
+
+    Without a version the first that fits.
 
     Examples
     --------
     >>> load_overheads("vllm", "0.6").versions
     '<0.8'
+    >>> load_overheads("tensorrt-llm", "1.0", "nvidia", "max_load").versions
+    '>=0.15,<1.0'
     """
     files = spec_files("calibrations", "overheads")
     if engine not in files:
         raise SpecError(f"engine: {engine!r} has no overheads; known are {', '.join(files)}")
-    return _chosen(_checked(files[engine]), version, vendor)
+    return _chosen(_checked(files[engine]), version, vendor, mode)
 
 
-def _chosen(data: Mapping, version: str | None, vendor: str | None) -> Overheads:
-    """Return the profile of a file that speaks for a version on devices of a maker.
+def profile_index(rows: Sequence[Mapping], version: str | None, vendor: str | None, mode: str | None) -> int:
+    """Return which of an engine's profiles speaks for a version, a maker and a mode; -1 for none.
+
+    Runs at maximum load come from clients in the engine's own process, and not from every
+    version: a profile may name versions whose ``max_load`` it answers beside its own.
+
+    Examples
+    --------
+    >>> rows = [{"versions": ">=1.0"}, {"versions": "<1.0", "max_load": ">=0.15"}]
+    >>> [profile_index(rows, "1.2", "nvidia", mode) for mode in ("closed_loop", "max_load")]
+    [0, 1]
+    """
+    fitting = []
+    if mode == "max_load":
+        fitting = [
+            i for i, row in enumerate(rows) if row.get("max_load") and covers(row["max_load"], version)
+        ]
+    fitting = fitting or [i for i, row in enumerate(rows) if covers(row["versions"], version)]
+    return next((i for i in fitting if vendor in rows[i].get("vendors", ())), fitting[0] if fitting else -1)
+
+
+def _covering(rows: Sequence[Mapping], key: str, version: str | None) -> list[int]:
+    return [i for i, row in enumerate(rows) if row.get(key) and covers(row[key], version)]
+
+
+def _chosen(data: Mapping, version: str | None, vendor: str | None, mode: str | None) -> Overheads:
+    """Return the profile of a file that speaks for a version, a maker and a mode.
 
     One that names other makers lends its host numbers, as an assumption: neither its kernels
     nor its errors say anything about these devices.
     """
-    engine = data["id"]
-    fitting = [row for row in data["profiles"] if covers(row["versions"], version)]
-    if not fitting:
+    engine, index = data["id"], profile_index(data["profiles"], version, vendor, mode)
+    if index < 0:
         known = ", ".join(row["versions"] for row in data["profiles"])
         raise SpecError(f"engine_version: {version!r} of {engine} is not covered; known are {known}")
-    row = next((row for row in fitting if vendor in row.get("vendors", ())), fitting[0])
+    row = data["profiles"][index]
     makers = row.get("vendors", ())
     if makers and vendor and vendor not in makers:
         note = f"host numbers as on devices of {', '.join(makers)}"
@@ -228,8 +258,10 @@ def _chosen(data: Mapping, version: str | None, vendor: str | None) -> Overheads
     return _overheads(engine, row, tuple(sources_from(data["sources"]).values()))
 
 
-def overheads_of(deployment: Deployment, device: Device, path: str | None = None) -> Overheads:
-    """Return the overheads of a deployment's engine on a device, or those of a file.
+def overheads_of(
+    deployment: Deployment, device: Device, path: str | None = None, mode: str | None = None
+) -> Overheads:
+    """Return the overheads of a deployment's engine on a device in a mode of load, or those of a file.
 
     Raises
     ------
@@ -244,11 +276,11 @@ def overheads_of(deployment: Deployment, device: Device, path: str | None = None
     """
     version, vendor = deployment.engine_version, device.vendor.lower()
     if path is None:
-        return load_overheads(deployment.engine, version, vendor)
+        return load_overheads(deployment.engine, version, vendor, mode)
     data = _checked(Path(path))
     if data["id"] != deployment.engine:
         raise SpecError(f"overheads: {path} is of {data['id']}; allowed is a file of {deployment.engine}")
-    return _chosen(data, version, vendor)
+    return _chosen(data, version, vendor, mode)
 
 
 def _overheads(engine: str, row: Mapping, sources) -> Overheads:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from calc.specs.model import Layer, Model
 from calc.work.attention import attention, step_tokens
-from calc.work.communication import stage_hops
+from calc.work.communication import collective, stage_hops
 from calc.work.context_parallel import over_context_ranks
 from calc.work.feedforward import feedforward
 from calc.work.op import Op, Precision, Sequences, allreduce, elementwise, gemm
@@ -51,7 +51,8 @@ def step_ops(
     An encoder runs in prefill: over the prompt, of which the decoder then reads a start
     token (T5, BART), or over its own fixed number of positions (Whisper).
     The embedding reads only the rows of the step's tokens; the lm_head runs on the last
-    token of each sequence only. Ignored: gathering logits over ranks, position lookups.
+    token of each sequence only; ranks gather each other's share of its logits in the activation
+    dtype. Ignored: position lookups.
     """
     how = _How(precision, split, expert_skew)
     ops = [embedding(step_tokens(groups), model.d_model, precision, split.tp)]
@@ -162,5 +163,6 @@ def _head(model: Model, groups, how: _How) -> list[Op]:
     return [
         final_norm(rows * model.d_model, precision),
         gemm("lm_head", role, rows, model.vocab_size / tp, model.d_model, precision),
+        collective("allgather", "logits_gather", rows * model.vocab_size, tp, precision),
         sampler(rows, model.vocab_size, precision),
     ]

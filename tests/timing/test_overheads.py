@@ -61,9 +61,9 @@ def test_a_step_that_several_devices_take_together_costs_host_time_once():
     assert host_time_s(host, 1, 80, np.array([0, 160])).tolist() == pytest.approx([1e-3, 3e-3])
 
 
-@pytest.mark.parametrize(("tp", "exchanges"), [(1, 0), (2, 64)])
+@pytest.mark.parametrize(("tp", "exchanges"), [(1, 0), (2, 65)])
 def test_exchanges_count_only_between_several_devices(tp, exchanges):
-    """Two sums a layer in each of 32 layers."""
+    """Two sums a layer in each of 32 layers, and the logits."""
     assert n_exchanges(step(overheads(), tp).rows) == exchanges
     difference = step(overheads(exchange_s=1e-6), tp).seconds - step(overheads(), tp).seconds
     assert difference == pytest.approx(exchanges * 1e-6, abs=1e-12)
@@ -186,6 +186,24 @@ def test_the_first_profile_of_a_version_is_taken_that_of_the_maker_before_others
     choices = [(None, "nvidia"), ("2.1", "amd"), ("1.9", "nvidia"), ("1.9", "amd"), ("2.0", "elsewhere")]
     found = [load_overheads(name, *choice).step_s for choice in choices]
     assert found == [1e-3, 2e-3, 3e-3, 4e-3, 1e-3]
+
+
+def test_a_profile_may_answer_the_maximum_load_of_later_versions(engine_file):
+    name = engine_file("busy", profiles=[
+        profile(">=2.0", 1e-3), profile(">=1.0,<2.0", 2e-3, max_load=">=1.0"), profile("<1.0", 3e-3),
+    ])  # fmt: skip
+    found = [
+        load_overheads(name, version, None, "max_load").step_s for version in (None, "2.1", "1.5", "0.9")
+    ]
+    assert found == [2e-3, 2e-3, 2e-3, 3e-3]
+    assert load_overheads(name, "2.1", None, "closed_loop").step_s == 1e-3
+
+
+def test_an_estimate_takes_the_overheads_of_its_load():
+    deployment = calc.Deployment(engine="tensorrt-llm", engine_version="1.2")
+    loads = [calc.Workload(mode="max_load"), calc.Workload(concurrency=8)]
+    estimates = [calc.estimate("llama-3.1-8b", "h100-sxm", deployment, load) for load in loads]
+    assert [e.overheads.versions for e in estimates] == [">=0.15,<1.0", ">=1.2"]
 
 
 def test_a_deployment_has_the_overheads_of_its_engine_version_and_device(engine_file):

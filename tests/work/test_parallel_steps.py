@@ -111,9 +111,16 @@ def test_on_few_devices_all_tokens_are_gathered_and_results_scattered():
     assert not [op for op in ops if "dispatch" in op.kind]
 
 
-def test_one_data_parallel_rank_exchanges_nothing_but_sums():
+def test_one_data_parallel_rank_exchanges_nothing_but_sums_and_logits():
     ops = ops_of("deepseek-v3", Split(tp=8, ep=8), decode(32))
-    assert {op.kind for op in ops if op.is_collective} == {"allreduce"}
+    assert {op.kind for op in ops if op.is_collective} == {"allreduce", "allgather"}
+
+
+def test_ranks_gather_the_logits_of_each_sequence_once():
+    """128,256 logits of 2 bytes for the last token of 32 prompts."""
+    ops = ops_of("llama-3.1-70b", Split(tp=8), Sequences("prefill", 32, 1000, 0))
+    gather = only(ops, "logits_gather")
+    assert (gather.kind, gather.count, gather.comm_bytes) == ("allgather", 1, 32 * 128256 * 2)
 
 
 def test_stages_pass_the_hidden_state_on():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ _ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typi
 _FACTOR_SPREAD = 0.12  # kernel factors are believed to lie this close to their start, in logarithms
 _BOX_SPREAD = 1.0  # exchanges over PCIe differ by this from box to box
 _HOST_SPREAD = 2.0  # host numbers may be a factor of seven off their start
+_NEAR_SPREAD = 0.5  # and of 1.6 where they start at what the next version has
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,27 @@ FIRST_TOKEN = ("ttft_s", "prefill_tokens_per_s")
 RATES = ("output_tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s")
 
 
-def fitted(members: Sequence[Recorded]) -> dict[str, float]:
+def near(values: dict[str, float]) -> dict[str, Free]:
+    """Return the numbers to fit, starting at those of another version of the engine and close to them."""
+    return {
+        name: replace(
+            each,
+            start=min(max(values.get(name, each.start), each.low), each.high),
+            spread=min(each.spread, _NEAR_SPREAD),
+        )
+        for name, each in FREE.items()
+    }
+
+
+def fitted(members: Sequence[Recorded], numbers: dict[str, Free] | None = None) -> dict[str, float]:
     """Return the numbers with which predictions come closest to measured runs.
 
     Every group of rows counts as much as its root of rows; what no run decides stays where
-    it started.
+    it started (``FREE``, or ``numbers``).
     """
     from scipy.optimize import least_squares
 
-    runs, free = Runs(members), list(FREE.values())
+    runs, free = Runs(members), list((numbers or FREE).values())
     measured, weights = np.log(runs.measured), _weights(members)
     start, low, high = (np.log([getattr(each, end) for each in free]) for end in ("start", "low", "high"))
     spread = np.array([each.spread for each in free])
@@ -103,7 +116,7 @@ def key_of(member: Recorded, by: str) -> str:
     return f"{run.prompt_tokens}+{run.output_tokens}" if by == "lengths" else getattr(run, by)
 
 
-def left_out(members: Sequence[Recorded], by: str) -> np.ndarray:
+def left_out(members: Sequence[Recorded], by: str, numbers: dict[str, Free] | None = None) -> np.ndarray:
     """Return predictions of each run from fits that saw no run of its device (or its model).
 
     Where all runs are of one device (or model), of fits that saw no run of its lengths; where
@@ -113,7 +126,7 @@ def left_out(members: Sequence[Recorded], by: str) -> np.ndarray:
     predicted = np.full(len(members), np.nan)
     for seen, held in _folds(members, by):
         if seen.size >= LEAST_SHARE * len(members):
-            values = fitted([members[i] for i in seen])
+            values = fitted([members[i] for i in seen], numbers)
             part = [members[i] for i in held]
             predicted[held] = Runs(part).predicted(overheads_of(part, values))
     return predicted
@@ -151,10 +164,12 @@ def run_error(ratios: np.ndarray) -> dict[str, float]:
     }
 
 
-def profile_of(members: Sequence[Recorded]) -> tuple[dict, dict[str, np.ndarray]]:
+def profile_of(
+    members: Sequence[Recorded], numbers: dict[str, Free] | None = None
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Return a profile's numbers and errors, and the left-out predictions by device and by model."""
-    values = fitted(members)
-    outside = {by: left_out(members, by) for by in ("device", "model")}
+    values = fitted(members, numbers)
+    outside = {by: left_out(members, by, numbers) for by in ("device", "model")}
     return {"values": values, "errors": _errors(members, outside), "n": len(members)}, outside
 
 

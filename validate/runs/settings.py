@@ -4,19 +4,14 @@ Each is a fact of the benchmark, not of the engine: a row of another source has 
 """
 
 from dataclasses import dataclass
-from math import ceil
 
 from calc.specs.device import Device
 from calc.specs.model import Model
-from calc.work.memory import cache_bytes_per_token
-from calc.work.parameters import total_parameters
+from validate.runs.bench_limits import engine_limits, round_up
 from validate.runs.table import Run, measured_on
 
 #: where the settings of InferenceX are: its launch scripts and search spaces of September 2025 to April 2026
 INFERENCEX = "https://github.com/SemiAnalysisAI/InferenceX"
-#: how trtllm-bench chooses limits, as TensorRT-LLM's performance pages were measured
-TRTLLM_BENCH = "https://github.com/NVIDIA/TensorRT-LLM/blob/main/tensorrt_llm/bench/build/tuning.py"
-
 #: pairs of lengths that InferenceX runs, and the mean length over the one stated (``RANDOM_RANGE_RATIO`` 0.8)
 SPREAD_LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
 MEAN_LENGTH = 0.9
@@ -88,7 +83,8 @@ def settings_of(run: Run, model: Model, device: Device) -> Settings:
     if run.group == "inferencex":
         return _inferencex(run)
     if run.group == "trtllm_maxload" and run.mode == "max_load":
-        return _trtllm_bench(run, model, device)
+        sequences, tokens = engine_limits(run, model, device)
+        return Settings(max_sequences=sequences, max_batched_tokens=tokens)
     return Settings()
 
 
@@ -133,8 +129,8 @@ def _inferencex_tokens(run: Run, drafts: int) -> int | None:
     if "Llama" in run.model:
         return 16384
     if drafts:
-        return _up((drafts + 1) * (many if run.dp == 1 else max(1, many // 4)) + prompt + 64, 64)
-    return max(8192, _up(many + prompt + 64, 64))
+        return round_up((drafts + 1) * (many if run.dp == 1 else max(1, many // 4)) + prompt + 64, 64)
+    return max(8192, round_up(many + prompt + 64, 64))
 
 
 def _inferencex_hold(run: Run) -> float:
@@ -164,35 +160,3 @@ def held_steps(most: float, concurrency: int, output_tokens: int) -> float:
     """
     others = most * (concurrency - 1) / output_tokens
     return most * (1 + others / 2) / (1 + others)
-
-
-def _trtllm_bench(run: Run, model: Model, device: Device) -> Settings:
-    """Limits that trtllm-bench sets from memory and lengths: the requests that fit, and their tokens."""
-    bits = {"fp8": 8, "nvfp4": 4, "fp4": 4}.get(run.weight_dtype, 16)
-    cache = 1 if run.kv_dtype == "fp8" or bits < 16 else 2
-    weights = total_parameters(model) * bits / 8
-    free = 0.95 * (device.memory_bytes * run.n_devices - weights)
-    length = run.prompt_tokens + run.output_tokens
-    each = float(cache_bytes_per_token(model, cache, run.tp)) * run.tp * length
-    most = max(1.0, min(free / each, 4096) / run.pp)
-    sequences, tokens = bench_limits(most, run.prompt_tokens, run.output_tokens)
-    return Settings(max_sequences=sequences * run.pp, max_batched_tokens=max(tokens, run.prompt_tokens))
-
-
-def bench_limits(most: float, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
-    """Return trtllm-bench's limits on sequences and tokens of a step where ``most`` requests fit.
-
-    Examples
-    --------
-    >>> bench_limits(664, 128, 2048), bench_limits(28, 2048, 128), bench_limits(1700, 1000, 1000)
-    ((768, 2048), (64, 2048), (1792, 3584))
-    """
-    step = 32 if most < 256 else 128 if most < 1024 else 256
-    tokens = min(most * (1 + prompt_tokens / output_tokens), 32768)
-    token_step = 256 if tokens < 4096 else 512 if tokens < 8192 else 1024
-    return max(64, _up(most, step)), max(2048, _up(tokens, token_step))
-
-
-def _up(number: float, step: int) -> int:
-    """Round up to a multiple."""
-    return step * ceil(number / step)

@@ -5,7 +5,7 @@ import pytest
 
 from calc.timing.overheads import GROUPS, HOST, load_overheads
 from validate.overheads import overheads_text
-from validate.runs.fit import FREE, fitted, left_out, overheads_of, run_error, split, time_ratio
+from validate.runs.fit import FREE, fitted, left_out, near, overheads_of, run_error, split, time_ratio
 from validate.runs.recorded import Runs, overheads_from, recorded
 
 LOADS = (
@@ -86,6 +86,18 @@ def test_a_fit_finds_the_overheads_that_made_the_figures(run):
     assert run_error(outside)["median_pct"] < 10
 
 
+def test_a_fit_near_another_version_keeps_what_its_runs_do_not_say(run):
+    """Steps of several devices cannot tell their own host time from that of any step."""
+    start = {name: free.start for name, free in FREE.items()} | {"step_s": 3e-4, "together_s": 6e-3}
+    bare = [recorded(run(i, concurrency=n)) for i, n in enumerate((1, 2, 4, 8, 16, 32))]
+    made = Runs(bare).predicted(overheads_from("vllm", start))
+    members = [recorded(run(i, concurrency=n, value=made[i])) for i, n in enumerate((1, 2, 4, 8, 16, 32))]
+    found = fitted(members, near(start))
+    assert found["step_s"] == pytest.approx(3e-4, rel=0.05)
+    assert found["together_s"] == pytest.approx(6e-3, rel=0.05)
+    assert fitted(members)["step_s"] > 1e-3  # shared out otherwise
+
+
 def test_an_error_record_holds_80_percent_between_its_factors():
     ratios = np.exp(np.random.default_rng(0).normal(0, 0.2, 4000))
     error = run_error(ratios)
@@ -101,7 +113,7 @@ def test_fitted_numbers_become_a_file_that_is_read_back(tmp_path):
     host, kernels, reach = split({name: free.start for name, free in FREE.items()})
     errors = {"tpot_s": {"n": 3, "median_pct": 1.0, "p90_pct": 2.0, "low": 0.9, "high": 1.2}}
     profile = {"versions": "any", "kind": "measured", "host": host, "kernels": kernels, "reach": reach,
-               "errors": errors, "note": "three rows"}  # fmt: skip
+               "errors": errors, "note": "three rows", "max_load": ">=2.0"}  # fmt: skip
     path = tmp_path / "mine.yaml"
     path.write_text(overheads_text("vllm", [profile], "mine", "", "2026-11-22"))
     read = overheads_for(calc.Deployment(), calc.load_device("h100-sxm"), str(path))

@@ -4,7 +4,7 @@ import pytest
 
 import calc
 from validate.runs.scenario import scenario_of
-from validate.runs.settings import ACCEPTANCE, bench_limits, held_steps
+from validate.runs.settings import ACCEPTANCE, held_steps
 
 B200 = {"group": "inferencex", "device": "b200-sxm", "n_devices": 8, "tp": 8, "output_tokens": 1024}
 R1 = {**B200, "model": "deepseek-ai/DeepSeek-R1"}
@@ -90,27 +90,3 @@ def test_requests_that_come_while_others_are_held_wait_less():
     """Every step a request: the first waits 10 steps, ten more 5 on average."""
     assert held_steps(10, 2, 1) == pytest.approx((10 + 10 * 5) / 11)
     assert held_steps(10, 1, 1000) == 10
-
-
-def test_trtllm_bench_limits_a_step_to_what_memory_holds(run):
-    """70B in fp8 on two H100: 95 % of what 70.55 GB of weights leave; from 256 on in steps of 128."""
-    row = {
-        "group": "trtllm_maxload", "engine": "tensorrt-llm", "engine_version": "0.17", "mode": "max_load",
-        "concurrency": "", "tp": 2, "n_devices": 2, "kv_dtype": "fp8", "prompt_tokens": 128,
-        "output_tokens": 2048, "metric": "output_tokens_per_s",
-    }  # fmt: skip
-    found = deployment(run, **row)
-    memory = calc.load_device("h100-sxm").memory_bytes
-    fitting = 0.95 * (2 * memory - 70.55e9) / (163840 * 2176)
-    assert fitting == pytest.approx(265, abs=1)
-    assert found.max_sequences == 384
-    assert found.max_batched_tokens == 2048
-
-
-@pytest.mark.parametrize("most", [1, 40, 200, 300, 900, 1500, 4096])
-def test_limits_of_trtllm_bench_hold_what_fits(most):
-    sequences, tokens = bench_limits(most, 1000, 1000)
-    assert sequences >= most
-    assert tokens >= 2 * most
-    assert sequences % 32 == 0
-    assert tokens % 256 == 0
