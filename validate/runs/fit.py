@@ -8,6 +8,7 @@ import numpy as np
 
 from calc.timing.overheads import GROUPS, HOST, Overheads
 from validate.runs.recorded import Recorded, Runs, overheads_from
+from validate.runs.settings import is_faulty
 
 _ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typing errors, other machines
 _FACTOR_SPREAD = 0.12  # kernel factors are believed to lie this close to their start, in logarithms
@@ -107,7 +108,8 @@ def _weights(members: Sequence[Recorded]) -> np.ndarray:
     groups = [(member.run.group, member.run.metric) for member in members]
     counts = {group: groups.count(group) for group in set(groups)}
     weights = np.array([counts[group] ** -0.25 for group in groups])
-    return weights * np.sqrt(len(weights) / (weights**2).sum())
+    weights = weights * np.sqrt(len(weights) / (weights**2).sum())
+    return np.where([is_faulty(member.run) for member in members], 0.0, weights)
 
 
 def key_of(member: Recorded, by: str) -> str:

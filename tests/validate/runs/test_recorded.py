@@ -121,3 +121,21 @@ def test_fitted_numbers_become_a_file_that_is_read_back(tmp_path):
     assert read.errors["tpot_s"].high == 1.2
     with pytest.raises(calc.SpecError, match="is of vllm; allowed is a file of sglang"):
         overheads_for(calc.Deployment(engine="sglang"), calc.load_device("h100-sxm"), str(path))
+
+
+def test_runs_that_show_a_fault_of_their_image_decide_nothing(run):
+    """Of two days, first tokens later than free numbers say: only the other day's runs are believed."""
+    changes = {"group": "inferencex", "engine": "sglang", "engine_version": "", "weight_dtype": "nvfp4",
+               "device": "b200-sxm", "metric": "ttft_s"}  # fmt: skip
+    free = {name: each.start for name, each in FREE.items()}
+
+    def fitted_on(day):
+        row = {**changes, "notes": f"measured {day}; x"}
+        bare = [recorded(run(i, **row, concurrency=n)) for i, n in enumerate((4, 16, 64))]
+        made = 1.3 * Runs(bare).predicted(overheads_from("sglang", free))
+        return fitted(
+            [recorded(run(i, **row, concurrency=n, value=made[i])) for i, n in enumerate((4, 16, 64))]
+        )
+
+    assert fitted_on("2025-11-10") == pytest.approx(free)
+    assert fitted_on("2025-11-02")["request_s"] > 1.05 * free["request_s"]
