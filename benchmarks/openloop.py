@@ -1,4 +1,4 @@
-"""Open loop against simulation: the chain of ``calc.serving.arrivals`` beside simulated requests.
+"""Open loop against simulation: the chain of ``calc.serving.open_loop.arrivals`` beside simulated requests.
 
 ``python benchmarks/openloop.py [--quick]`` prints the error of mean TPOT and of the 99th percentile of
 TTFT for each scenario, and the summary: deployments times length distributions times loads from 20 to
@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from calc.serving.arrivals import open_loop
+from calc.serving.open_loop.arrivals import open_loop
 from calc.serving.requests import poisson_requests
 from calc.serving.scenario import steps_of
 from calc.serving.simulate import ready, simulate_requests

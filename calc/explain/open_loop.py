@@ -9,7 +9,7 @@ from calc.explain.operation import largest_operation
 from calc.explain.times import latency_symbol, step_symbol, time_parts
 from calc.explain.trace import Trace
 from calc.serving import batching
-from calc.serving.open_loop import OpenLoop, Spread
+from calc.serving.open_loop.answer import OpenLoop, Spread
 from calc.serving.waits import queue_wait_s
 from calc.specs.errors import SpecError
 from calc.specs.numeric import minimum
@@ -27,7 +27,7 @@ _CHAIN = (
     "time are what arrivals meet."
 )
 _READ = (
-    "A percentile over requests is read from the times at 8,192 points spread evenly over what arrivals meet."
+    "A percentile over requests is read from the times at 32,768 points, spread evenly over what they meet."
 )
 
 
