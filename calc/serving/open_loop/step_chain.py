@@ -117,8 +117,8 @@ class _Solver:
         self.moves[0, 0] = self.moves[min(1, len(running) - 1), 0]  # for decodes that end in this step
         first = self.masses[:STATES]
         self.first = first / first.sum()  # idle: the next step begins with one request
-        self.deaths = ending(running, self._ending(flow, running), dispersion(flow, running))
         self.decodes = np.ones(self.shape, dtype=bool) if flow.is_chunked else served <= 0
+        self.deaths = ending(running, self._ending(flow, running), dispersion(flow, running))
         self.left = np.where(state > 0, 1 - served / np.maximum(state, width), 0.0)
         # prompts at each level and backlog
         self.prompts = np.broadcast_to(state / float(flow.prompts.mean()), self.shape)
@@ -137,7 +137,8 @@ class _Solver:
         """
         chance = np.full(len(running), 1 / max(flow.decode_steps, 1.0))
         if flow.full_per_s and len(running) > flow.cap + 1:
-            usual = float(_stationary(self.moves[flow.cap]) @ self.seconds[flow.cap])
+            shares, decodes = _stationary(self.moves[flow.cap]), self.decodes[flow.cap]
+            usual = float(shares @ self.seconds[flow.cap]) / max(float(shares @ decodes), 1e-9)
             chance[flow.cap + 1 :] = np.minimum(chance[0], flow.full_per_s * usual / flow.cap)
         return chance
 
