@@ -94,8 +94,10 @@ def places(rules: Scheduler, demand: Demand) -> Places:
         second = (prompt[2] + 2 * prompt[1] + 1) * steps[2] + 2 * (prompt[1] + 1) * steps[3] + steps[4]
     else:
         held, per_step = prompt, demand.stored_tokens + 1
-        first = prompt[1] * steps[1] + steps[2] / 2
-        second = prompt[2] * steps[2] + prompt[1] * steps[3] + steps[4] / 4
+        # of prompt * steps: most growth of long outputs comes later than a queue lasts
+        grown = per_step - prompt[1]
+        first = per_step * steps[1]
+        second = (prompt[2] + 2 * prompt[1] * grown + grown**2) * steps[2]
     room = (1 - rules.watermark) * rules.pool_tokens - held[2] / (2 * held[1])
     if rules.reserve == "prompt":
         room = min(room + steps[1], rules.pool_tokens)
