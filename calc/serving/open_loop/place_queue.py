@@ -16,8 +16,9 @@ from calc.serving.open_loop.step_chain import StepChain
 
 #: queue lengths tabulated, and the least exponent of the last
 _LENGTHS, _LAST = 400, 16.0
-#: median time in which noise of variance 1 a second first comes as far as 1 (Levy distribution) [s]
-_FIRST_S = 2.2
+#: how far noise has come when a queue begins, in deviations of what comes while a place changes hands
+#: (overshoot of a random walk: Siegmund 1985)
+_BEFORE = 0.583
 #: shares of time below which places are never taken
 _TRACE = 1e-12
 
@@ -29,7 +30,8 @@ class PlaceQueue:
     Squared coefficients of variation: ``sizes`` of what a request takes of the limit that binds, ``works`` of
     what it takes times how long, ``prompts`` of its prompt. ``prompt_share`` is the share of time that
     prompts take while all places are taken, ``ends`` variance over mean of the requests that end in a
-    step, ``deviation`` by how many the number that fits deviates.
+    step, ``deviation`` by how many the number that fits deviates; ``is_cache`` says that it is cache
+    that binds.
     """
 
     places: float
@@ -41,6 +43,7 @@ class PlaceQueue:
     prompt_share: float
     ends: float
     deviation: float
+    is_cache: bool
 
     @property
     def drift_per_s(self) -> float:
@@ -76,13 +79,16 @@ class PlaceQueue:
         """Queue lengths, the share of queues longer than each, and the wait that goes with it. [s]
 
         The share falls with the drift over the noise, looked at for as long as it takes to come so
-        far: by noise alone, or against the drift if that is sooner. First come, first served: the
+        far: by noise alone, or against the drift if that is sooner. Where each end gives one place it
+        has come some way when a queue begins, for ends remember who came before; an end that frees
+        cache for a part of a prompt, or for more than one, does not. First come, first served: the
         queue left behind is what came during the wait, so that one falling by ``exp(-a)`` per request
         goes with waits falling by ``rate * (exp(a) - 1)`` per second.
         """
         first, last = (float(self.noise_per_s(seconds)) for seconds in (0.0, np.inf))
         lengths = np.linspace(0.0, _LAST * max(first, last) / (2 * self.drift_per_s), _LENGTHS)
-        seconds = np.minimum(_FIRST_S * lengths**2 / first, lengths / self.drift_per_s)
+        far = lengths + (0.0 if self.is_cache else _BEFORE * np.sqrt(self.places))
+        seconds = np.minimum(far**2 / first, far / self.drift_per_s)
         fall = 2 * self.drift_per_s / self.noise_per_s(seconds)
         per_length_s = fall / (self.requests_per_s * np.expm1(np.minimum(fall, 50.0)))
         return lengths, np.exp(-_integral(fall, lengths)), _integral(per_length_s, lengths)
@@ -91,11 +97,16 @@ class PlaceQueue:
         """How much likelier it is that all places are taken as what fits into them fluctuates.
 
         The number in flight, of this variance, falls off by this exponent per request near the places;
-        both being normal, their variances add up.
+        both being normal, their variances add up. Places are mostly taken when few fit, and as long as
+        those stay that few run, the queue shrinks more slowly (to first order).
         """
         other = self.deviation**2
-        exponent = (max(fall, 0.0) * self.deviation) ** 2 / 2 * variance / max(variance + other, 1e-9)
-        return float(np.exp(min(exponent, 50.0)))
+        part = variance / max(variance + other, 1e-9)
+        fall = max(fall, 0.0)
+        fewer = fall * other * part / self.places
+        lasting = self.mean_length / self.drift_per_s * self.max_requests_per_s / self.places
+        slower = self.max_requests_per_s * fewer * -np.expm1(-lasting) / lasting / self.drift_per_s
+        return float(np.exp(min(fall**2 * other / 2 * part, 50.0)) * (1 + slower))
 
 
 def _integral(values: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -71,6 +71,7 @@ def place_queue(capacity: Capacity, flow: Flow) -> PlaceQueue:
         prompt_share=share,
         ends=float(dispersion(flow, full)[0]),
         deviation=places.deviation,
+        is_cache=places.prompt_share > 0,
     )
 
 

@@ -10,7 +10,14 @@ from calc.serving.open_loop.place_queue import PlaceQueue
 
 def queue(works, load=0.9, places=31, **other) -> PlaceQueue:
     """Places that each end one request a second; ends at random at first, prompts take no time."""
-    known = {"sizes": 0.0, "prompts": 0.0, "prompt_share": 0.0, "ends": 1.0, "deviation": 0.0} | other
+    known = {
+        "deviation": 0.0,
+        "is_cache": False,
+        "sizes": 0.0,
+        "prompts": 0.0,
+        "prompt_share": 0.0,
+        "ends": 1.0,
+    } | other
     return PlaceQueue(float(places), load * places, float(places), works=works, **known)
 
 
@@ -58,4 +65,6 @@ def test_a_number_of_places_that_fluctuates_is_taken_more_often():
     """Normal by normal: the exponent falls by the share that the other variance has in their sum."""
     assert queue(1.0).raised(0.1, 100.0) == 1
     # at 10 beyond the mean of a variance of 100: exp(-10**2 / 200) against exp(-10**2 / 400)
-    assert queue(1.0, deviation=10.0).raised(0.1, 100.0) == pytest.approx(exp(0.25))
+    many = queue(1.0, load=0.5, places=1000, deviation=10.0)
+    assert many.raised(0.1, 100.0) == pytest.approx(exp(0.25), rel=0.02)
+    assert queue(1.0, load=0.95, places=1000, deviation=10.0).raised(0.1, 100.0) > many.raised(0.1, 100.0)
