@@ -4,7 +4,7 @@ All places being taken, requests come at random and places become free as others
 noise, that drifts back by the highest rate less that of arrivals. How noisy it is depends on how long one
 looks. At first requests end at random, whatever their lengths; that the services of one length
 (or of very different ones) end more (or less) steadily shows once places have changed hands. So whether
-a request has to wait depends little on the lengths, as in M/G/c (Tijms 2003, 9.6.2), and how long it then
+a request has to wait depends little on the lengths, as in M/G/c (Tijms 2003, chapter 9), and how long it then
 waits depends on them.
 """
 
