@@ -259,5 +259,5 @@ def _notes(e: Estimate) -> list[str]:
         f"{statement[0].upper()}{statement[1:]}.",
         f"Lengths: prompts {load.prompt_lengths.kind}, {load.prompt_tokens:,} tokens on average; outputs "
         f"{load.output_lengths.kind}, {load.output_tokens:,}. Requests arrive at random.",
-        "Recomputing after preemption is ignored.",
+        "Recomputing after preemption is ignored, but for long prompts in the highest rate.",
     ]
