@@ -33,7 +33,7 @@ _HOMES = {
     "calc.serving.scenario": ("steps_of",),
     "calc.serving.simulate": ("Simulation", "ready", "simulate_requests"),
     "calc.serving.replay": ("simulate", "fewest_replicas", "Fleet"),
-    "calc.serving.open_loop": ("OpenLoop",),
+    "calc.serving.open_loop.answer": ("OpenLoop",),
     "calc.specs.speculation": ("Speculation",),
     "calc.serving.speculation": ("speculate", "Speculated"),
     "calc.serving.disaggregation": ("disaggregate", "Disaggregated"),

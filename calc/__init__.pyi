@@ -21,7 +21,7 @@ from calc.record import overheads_record as overheads_record
 from calc.record import plain as plain
 from calc.serving.disaggregation import Disaggregated as Disaggregated
 from calc.serving.disaggregation import disaggregate as disaggregate
-from calc.serving.open_loop import OpenLoop as OpenLoop
+from calc.serving.open_loop.answer import OpenLoop as OpenLoop
 from calc.serving.replay import Fleet as Fleet
 from calc.serving.replay import fewest_replicas as fewest_replicas
 from calc.serving.replay import simulate as simulate

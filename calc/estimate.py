@@ -8,8 +8,8 @@ import numpy as np
 
 from calc.economics.cost import Cost, cost_of
 from calc.economics.prices import device_price
-from calc.serving.arrivals import open_loop_service
 from calc.serving.batching import Service, batch_of, service_of
+from calc.serving.open_loop.arrivals import open_loop_service
 from calc.serving.speculation import with_drafts
 from calc.serving.steps import Steps
 from calc.specs.deployment import Deployment

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from calc.estimate import Estimate
-    from calc.serving.open_loop import OpenLoop
+    from calc.serving.open_loop.answer import OpenLoop
     from calc.timing.overheads import Overheads
     from calc.work.budget import Memory
 

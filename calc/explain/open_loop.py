@@ -9,7 +9,7 @@ from calc.explain.operation import largest_operation
 from calc.explain.times import latency_symbol, step_symbol, time_parts
 from calc.explain.trace import Trace
 from calc.serving import batching
-from calc.serving.open_loop import OpenLoop, Spread
+from calc.serving.open_loop.answer import OpenLoop, Spread
 from calc.serving.waits import queue_wait_s
 from calc.specs.errors import SpecError
 from calc.specs.numeric import minimum
@@ -27,7 +27,7 @@ _CHAIN = (
     "time are what arrivals meet."
 )
 _READ = (
-    "A percentile over requests is read from the times at 8,192 points spread evenly over what arrivals meet."
+    "A percentile over requests is read from the times at 32,768 points, spread evenly over what they meet."
 )
 
 
@@ -259,5 +259,5 @@ def _notes(e: Estimate) -> list[str]:
         f"{statement[0].upper()}{statement[1:]}.",
         f"Lengths: prompts {load.prompt_lengths.kind}, {load.prompt_tokens:,} tokens on average; outputs "
         f"{load.output_lengths.kind}, {load.output_tokens:,}. Requests arrive at random.",
-        "Recomputing after preemption is ignored.",
+        "Recomputing after preemption is ignored, but for long prompts in the highest rate.",
     ]

@@ -26,7 +26,7 @@ class Service:
     concurrency: object
     queued: object
     mix: "Mix | None" = None
-    #: distributions at each arrival rate, open loop only (``calc.serving.arrivals``)
+    #: distributions at each arrival rate, open loop only (``calc.serving.open_loop.arrivals``)
     open_loop: tuple = ()
 
 

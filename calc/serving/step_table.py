@@ -1,6 +1,6 @@
 """Step times of one deployment as a table: made once per scenario, looked up ever after.
 
-The chain of ``arrivals`` and the simulator read the same table. A step is timed as
+The chain of ``open_loop`` and the simulator read the same table. A step is timed as
 
     decodes at their mean context + prompt tokens beside them + attention of each prompt
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calc.serving.flow import (
+from calc.serving.open_loop.flow import (
     STATES,
     Arrivals,
     Flow,
@@ -40,8 +40,8 @@ class StepChain:
     """Stationary chain: a row per number of requests beyond prefill, a column per backlog.
 
     ``share_of_time`` is what an arrival meets; ``width`` tokens per column, ``running`` decodes
-    of each row, ``served_tokens`` and ``carried_tokens`` what a step takes and leaves,
-    ``finished_per_s`` prompts that the chain finishes (the arrival rate, but for its grid).
+    of each row, ``served_tokens`` and ``carried_tokens`` what a step takes and leaves, ``prompt_tokens``
+    the mean prompt, ``finished_per_s`` prompts that the chain finishes (the arrival rate, but for its grid).
     """
 
     width: float
@@ -53,6 +53,7 @@ class StepChain:
     arrivals: Arrivals
     is_chunked: bool
     finished_per_s: float
+    prompt_tokens: float
 
     @property
     def in_flight(self) -> np.ndarray:
@@ -62,7 +63,9 @@ class StepChain:
     @property
     def mean_running(self) -> float:
         """Mean number of decodes."""
-        return float((self.in_flight * self.running).sum())
+        prompts = self.served_tokens / self.prompt_tokens
+        running = np.minimum(self.running[:, None], np.maximum(self.running[-1] - prompts, 0.0))
+        return float((self.share_of_time * running).sum())
 
     @property
     def decode_step_s(self) -> np.ndarray:
@@ -74,21 +77,6 @@ class StepChain:
         mean = np.where(count > 1e-12, mean, mean[count.argmax()])
         variance = (self.share_of_time * self.step_s).sum(axis=1) / count - mean**2
         return np.array([mean, np.where(count > 1e-12, np.maximum(variance, 0.0), 0.0)])
-
-    def excess_s(self, level: int, backlog_tokens: np.ndarray, count: int) -> np.ndarray:
-        """How much longer than usual the next steps are from backlogs like these, at one level. [s]"""
-        seconds, served = self.step_s[level], self.served_tokens[level]
-        moves = _moves(self.carried_tokens[level] / self.width, self.arrivals, seconds)
-        if not self.is_chunked:  # the decodes wait for the prompts
-            seconds = seconds + np.where(served > 0, seconds[0], 0.0)
-        usual = float(_stationary(moves) @ seconds)
-        state = np.minimum(np.rint(backlog_tokens / self.width), STATES - 1).astype(int)
-        shares = np.bincount(state, minlength=STATES) / len(state)
-        excess = []
-        for _ in range(count):
-            excess.append(float(shares @ seconds) - usual)
-            shares = shares @ moves
-        return np.array(excess)
 
 
 def step_chain(flow: Flow, levels: int, reach_tokens: float, precision: float = PRECISION) -> StepChain:
@@ -112,7 +100,7 @@ def step_chain(flow: Flow, levels: int, reach_tokens: float, precision: float = 
     total = weight.sum()
     rate = float((solution.shares * solution.finished).sum() / total)
     return StepChain(
-        width, running, served, state - served, seconds, weight / total, arrivals, flow.is_chunked, rate
+        width, running, served, state - served, seconds, weight / total, arrivals, flow.is_chunked, rate, mean
     )
 
 
@@ -124,13 +112,13 @@ class _Solver:
         self.arriving = flow.requests_per_s * seconds  # mean requests during each step
         self.arriving[0, 0] = 0.0
         self.masses = masses_of(flow.prompts / width)
-        self.moves = _moves((state - served) / width, arrivals, seconds)
+        self.moves = moves_of((state - served) / width, arrivals, seconds)
         self.seconds = seconds
         self.moves[0, 0] = self.moves[min(1, len(running) - 1), 0]  # for decodes that end in this step
         first = self.masses[:STATES]
         self.first = first / first.sum()  # idle: the next step begins with one request
-        self.deaths = ending(running, self._ending(flow, running), dispersion(flow, running))
         self.decodes = np.ones(self.shape, dtype=bool) if flow.is_chunked else served <= 0
+        self.deaths = ending(running, self._ending(flow, running), dispersion(flow, running))
         self.left = np.where(state > 0, 1 - served / np.maximum(state, width), 0.0)
         # prompts at each level and backlog
         self.prompts = np.broadcast_to(state / float(flow.prompts.mean()), self.shape)
@@ -149,7 +137,8 @@ class _Solver:
         """
         chance = np.full(len(running), 1 / max(flow.decode_steps, 1.0))
         if flow.full_per_s and len(running) > flow.cap + 1:
-            usual = float(_stationary(self.moves[flow.cap]) @ self.seconds[flow.cap])
+            shares, decodes = _stationary(self.moves[flow.cap]), self.decodes[flow.cap]
+            usual = float(shares @ self.seconds[flow.cap]) / max(float(shares @ decodes), 1e-9)
             chance[flow.cap + 1 :] = np.minimum(chance[0], flow.full_per_s * usual / flow.cap)
         return chance
 
@@ -269,7 +258,7 @@ class _Solver:
         return np.where(known, np.clip(variance / mean, 0.0, most), most)
 
 
-def _moves(carried: np.ndarray, arrivals: Arrivals, seconds: np.ndarray) -> np.ndarray:
+def moves_of(carried: np.ndarray, arrivals: Arrivals, seconds: np.ndarray) -> np.ndarray:
     """Transitions of the backlog at each level; what lies beyond counts as the last state.
 
     What is carried over, in widths, is split between the whole ones next to it.

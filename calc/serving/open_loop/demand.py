@@ -1,12 +1,10 @@
-"""What an open loop is asked and what it answers: lengths of requests, and times over them."""
+"""What an open loop is asked: lengths of requests, and how many of them run at once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from calc.serving.scheduler import Scheduler
-
-PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +62,18 @@ def demand_of(prompts: np.ndarray, outputs: np.ndarray, rules: Scheduler) -> Dem
 class Places:
     """Requests that run at once when cache or ``max_sequences`` is full.
 
-    ``variation`` is the squared coefficient of variation of what a request takes of the limit that
-    binds: of its tokens times the steps it keeps them, or of its steps alone; ``deviation`` by how
-    many the number that fits deviates, as requests differ in length.
+    ``number`` is their mean, ``cap`` that as a whole number. ``variation`` is the squared coefficient of
+    variation of what a request takes of the limit that binds: of its tokens times the steps it keeps
+    them, or of its steps alone; ``deviation`` by how many the number that fits deviates, as requests
+    differ in length; ``prompt_share`` the share of a request's cache that its prompt takes, 0 where it is
+    not the cache that binds.
     """
 
     cap: int
+    number: float
     variation: float
     deviation: float
+    prompt_share: float
 
 
 def places(rules: Scheduler, demand: Demand) -> Places:
@@ -79,7 +81,9 @@ def places(rules: Scheduler, demand: Demand) -> Places:
 
     A full pool is used up to what the next prompt would not fit into: half a prompt, more if their
     lengths differ (what is left when lengths are laid end to end). With ``reserve="prompt"`` each
-    request holds what it has cached so far and the token to come, else its full length.
+    request holds what it has cached so far and the token to come, and those that decode grow into what is
+    left: by one request's decode steps from one end to the next, on average. Else it holds its full
+    length.
     """
     prompt, steps = _moments(demand.new_tokens), _moments(np.maximum(demand.output_tokens - 1, 0))
     if rules.reserve == "request":
@@ -90,84 +94,22 @@ def places(rules: Scheduler, demand: Demand) -> Places:
         second = (prompt[2] + 2 * prompt[1] + 1) * steps[2] + 2 * (prompt[1] + 1) * steps[3] + steps[4]
     else:
         held, per_step = prompt, demand.stored_tokens + 1
-        first = prompt[1] * steps[1] + steps[2] / 2
-        second = prompt[2] * steps[2] + prompt[1] * steps[3] + steps[4] / 4
+        # of prompt * steps: most growth of long outputs comes later than a queue lasts
+        grown = per_step - prompt[1]
+        first = per_step * steps[1]
+        second = (prompt[2] + 2 * prompt[1] * grown + grown**2) * steps[2]
     room = (1 - rules.watermark) * rules.pool_tokens - held[2] / (2 * held[1])
-    cap = max(1, round(room / (per_step + rules.block_tokens / 2)))
-    deviation = float(np.sqrt(cap * demand.stored_variance_tokens2)) / (per_step + rules.block_tokens / 2)
-    if cap >= rules.max_sequences:
-        cap, first, second, deviation = rules.max_sequences, steps[1], steps[2], 0.0
-    return Places(cap, max(0.0, second / max(first**2, 1e-9) - 1) if first else 0.0, deviation)
+    if rules.reserve == "prompt":
+        room = min(room + steps[1], rules.pool_tokens)
+    per_request = per_step + rules.block_tokens / 2
+    number, share = max(1.0, room / per_request), prompt[1] / per_step
+    deviation = float(np.sqrt(number * demand.stored_variance_tokens2)) / per_request
+    if round(number) >= rules.max_sequences:
+        number, first, second, deviation, share = rules.max_sequences, steps[1], steps[2], 0.0, 0.0
+    variation = max(0.0, second / max(first**2, 1e-9) - 1) if first else 0.0
+    return Places(max(1, round(number)), float(number), variation, deviation, share)
 
 
 def _moments(values: np.ndarray) -> list[float]:
     """Means of the powers 0 to 4 of values."""
     return [float(np.mean(np.asarray(values, float) ** power)) for power in range(5)]
-
-
-@dataclass(frozen=True, eq=False)
-class Spread:
-    """Mean and percentiles of a time over requests. [s]"""
-
-    mean: float
-    p50: float
-    p90: float
-    p99: float
-
-
-def spread(values: np.ndarray, mean: float | None = None) -> Spread:
-    """Return mean and percentiles of values over requests."""
-    return Spread(
-        float(values.mean()) if mean is None else mean, *np.percentile(values, PERCENTILES).tolist()
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class OpenLoop:
-    """What requests see at one arrival rate.
-
-    ``steady`` says whether the queue stays finite, ``max_requests_per_s`` below which rate it
-    does; otherwise times are infinite. ``in_flight`` is the probability of 0, 1, 2, ... requests
-    beyond their prefill (running, then queued), ``queue_probability`` that a request finds no
-    place in memory; ``queue`` is the time until the first of its prompt is computed.
-    ``bottleneck`` says what sets the highest rate: ``"prefill"`` or ``"places"`` (cache or
-    ``max_sequences``).
-    """
-
-    requests_per_s: float
-    max_requests_per_s: float
-    steady: bool
-    bottleneck: str
-    cap: int
-    in_flight: np.ndarray
-    mean_in_flight: float
-    queue_probability: float
-    ttft: Spread
-    tpot: Spread
-    queue: Spread
-
-    def of_ranks(self, ranks: int) -> "OpenLoop":
-        """Return what is seen of so many such batches side by side, the requests shared out among them.
-
-        ``cap`` and ``in_flight`` stay those of one.
-        """
-        if ranks == 1:
-            return self
-        return replace(
-            self,
-            requests_per_s=ranks * self.requests_per_s,
-            max_requests_per_s=ranks * self.max_requests_per_s,
-            mean_in_flight=ranks * self.mean_in_flight,
-        )
-
-    @property
-    def load(self) -> float:
-        """Arrival rate over the highest rate with a steady state."""
-        return self.requests_per_s / self.max_requests_per_s
-
-    def statement(self) -> str:
-        """Return one sentence about the steady state."""
-        most = f"{self.max_requests_per_s:.3g} requests/s"
-        if self.steady:
-            return f"steady: {self.load:.0%} of the {most} that can be sustained"
-        return f"no steady state above {most}"

@@ -20,7 +20,8 @@ class Flow:
     """What a chain is about.
 
     ``step_s(n, tokens)`` is the time of a step and ``budget(n)`` its most prompt tokens beside
-    ``n`` decodes; ``prompts`` equally likely tokens to prefill per request, ``decode_steps`` the
+    ``n`` decodes, ``growth(n)`` the share of a decode step that grows with them and how far with their
+    prompts; ``prompts`` equally likely tokens to prefill per request, ``decode_steps`` the
     mean of them a request needs, ``cap`` most that decode at once; ``is_chunked`` says whether
     prompts and decodes share steps; ``full_per_s`` the rate at which requests end where others wait
     for a place, 0 where it is not places that set the highest rate; ``steadiness`` the mean lesser of
@@ -29,6 +30,7 @@ class Flow:
 
     step_s: Callable
     budget: Callable
+    growth: Callable
     prompts: np.ndarray
     decode_steps: float
     cap: int
@@ -101,16 +103,33 @@ def dispersion(flow: Flow, running: np.ndarray) -> np.ndarray:
     ``k`` times as large as of random arrivals. Requests of random lengths end at random; those of
     one length end in the bursts they came in. Linear noise: the variance of the number in flight
     is the insensitive one times ``k s + 1 - s`` at a steadiness of ``s``.
+
+    Those of long prompts hold up more: their prefill, and every step that reads their cache. What a step
+    takes so fluctuates further than the number of decodes. Their covariance, which is what the
+    mean time per token follows from, is a mean of that of arrivals (jumps in number times jumps in
+    time) and of the variance of the time, weighted by the share ``g`` of a step that grows, as
+    ``g / (2 - g)``: the stationary covariance of two linear processes, the number pulled along.
     """
-    most, mean = flow.budget(running), float(flow.prompts.mean())
-    per_token = (flow.step_s(running, 0.99 * most) - flow.step_s(running, 0.01 * most)) / (0.98 * most)
-    busy = np.clip(flow.requests_per_s * mean * per_token, 0.0, 0.95)
-    bursts = (1 + busy**2 * float(flow.prompts.var()) / mean**2) / (1 - busy) ** 2
-    s = flow.steadiness
-    found = np.maximum(bursts * (2 * s - 1) + 2 * (1 - s), 1.0)
-    found = 1 + (found - 1) * np.maximum(1 - 4 / np.maximum(running, 1), 0)  # few end one by one
+    mean = float(flow.prompts.mean())
+    unlike = float(flow.prompts.var()) / mean**2
+    busy, s = _busy(flow, running), flow.steadiness
+    grows, by_prompt = flow.growth(running)
+    weight = grows / (2 - grows)
+    held = busy + (1 - busy) * by_prompt
+    bursts = (1 + busy**2 * unlike) / (1 - busy) ** 2
+    both = (1 + ((1 - weight) * busy + weight * held) * held * unlike) / (1 - busy) ** 2
+    found = 2 * s * both + 2 * (1 - s) * (1 + weight * by_prompt**2 * unlike) - bursts
+    few = np.maximum(1 - 4 / np.maximum(running, 1), 0)  # few end one by one
+    found = 1 + (np.maximum(found, 1.0) - 1) * few
     found[flow.cap + 1 :] = 1.0  # prompts come as others end, no longer as they arrive
     return found
+
+
+def _busy(flow: Flow, running: np.ndarray) -> np.ndarray:
+    """Share of time that steps take for the prompts that arrive, by level."""
+    most = flow.budget(running)
+    per_token = (flow.step_s(running, 0.99 * most) - flow.step_s(running, 0.01 * most)) / (0.98 * most)
+    return np.clip(flow.requests_per_s * float(flow.prompts.mean()) * per_token, 0.0, 0.95)
 
 
 def ending(running: np.ndarray, share: np.ndarray, dispersion: np.ndarray) -> np.ndarray:

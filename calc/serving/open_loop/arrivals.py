@@ -8,8 +8,10 @@ first token.
 import numpy as np
 
 from calc.serving.batching import Service, e2e_latency_s, token_rate
-from calc.serving.open_loop import OpenLoop, demand_of
-from calc.serving.rate_chain import RateChain
+from calc.serving.open_loop.answer import OpenLoop
+from calc.serving.open_loop.capacity import Capacity
+from calc.serving.open_loop.demand import demand_of
+from calc.serving.open_loop.rate_chain import at_rate
 from calc.serving.scenario import check_scalar
 from calc.serving.scheduler import Scheduler, scheduler_of
 from calc.serving.step_table import StepTable, step_table
@@ -38,13 +40,13 @@ def open_loop(
 
     Notes
     -----
-    Ignored: recomputing after preemption, dependence of prompt and output length, and that the
-    number of decodes moves while a prompt waits.
+    Ignored: dependence of prompt and output length, that the number of decodes moves while a prompt
+    waits, and recomputing after preemption, but for the highest rate where prompts are longer than a step.
     """
-    chain = RateChain(table, rules, demand_of(np.asarray(prompts, float), np.asarray(outputs, float), rules))
-    return [
-        chain.at(float(rate) / rules.ranks).of_ranks(rules.ranks) for rate in np.atleast_1d(requests_per_s)
-    ]
+    demand = demand_of(np.asarray(prompts, float), np.asarray(outputs, float), rules)
+    capacity = Capacity(table, rules, demand)
+    rates = np.atleast_1d(requests_per_s) / rules.ranks
+    return [at_rate(capacity, float(rate)).of_ranks(rules.ranks) for rate in rates]
 
 
 def open_loop_service(steps: Steps, load: Workload, memory: Memory) -> Service:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import calc
-from calc.serving.arrivals import open_loop
-from calc.serving.open_loop import demand_of, places
+from calc.serving.open_loop.arrivals import open_loop
+from calc.serving.open_loop.demand import demand_of, places
 from calc.serving.requests import poisson_requests
 from calc.serving.simulate import ready, simulate_requests
 from calc.specs.lengths import Lengths
