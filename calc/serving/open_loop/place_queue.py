@@ -5,7 +5,7 @@ noise, that drifts back by the highest rate less that of arrivals. How noisy it 
 looks. At first requests end at random, whatever their lengths; that the services of one length
 (or of very different ones) end more (or less) steadily shows once places have changed hands. So whether
 a request has to wait depends little on the lengths, as in M/G/c (Tijms 2003, chapter 9), and how long it then
-waits depends on them.
+waits depends on them. Where cache binds, what comes and what leaves are of random sizes from the first.
 """
 
 from dataclasses import dataclass
@@ -59,6 +59,15 @@ class PlaceQueue:
         random = (1 - self.prompt_share) ** 2 * ends + self.prompt_share**2 * self.prompts
         return self.max_requests_per_s * random
 
+    @property
+    def _first_per_s(self) -> float:
+        """Variance of the requests that come, less those that find a place, in a short time, over it. [1/s]
+
+        Where cache binds, what comes and what ends are of random sizes too.
+        """
+        sizes = (self.requests_per_s + self.max_requests_per_s) * self.sizes
+        return self.requests_per_s + self._ended_per_s(self.ends) + sizes
+
     def noise_per_s(self, seconds):
         """Variance of the requests that come, less those that end, in a time, over that time. [1/s]
 
@@ -66,14 +75,14 @@ class PlaceQueue:
         until each place has changed hands once.
         """
         kept = np.maximum(0.0, 1 - seconds * self.max_requests_per_s / self.places)
-        first = self.requests_per_s * (1 + self.sizes) + self._ended_per_s(max(self.ends, 1 + self.sizes))
+        first = self._first_per_s
         last = self.requests_per_s + self.max_requests_per_s * self.works
         return last + (first - last) * kept
 
     @property
     def mean_length(self) -> float:
         """Mean length of the queue if requests ended as randomly as they do at first, in requests."""
-        return (self.requests_per_s + self._ended_per_s(self.ends)) / (2 * self.drift_per_s)
+        return self._first_per_s / (2 * self.drift_per_s)
 
     def tail(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Queue lengths, the share of queues longer than each, and the wait that goes with it. [s]
