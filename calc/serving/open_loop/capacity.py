@@ -51,11 +51,12 @@ class Capacity:
         The second is 1 where a request's share of the step is in proportion to its prompt, 0 where all
         requests add as much.
         """
-        n = np.maximum(n, 1.0)
-        more = self.table.decode(1.1 * n, self.context) - self.table.decode(0.9 * n, self.context)
-        longer = self.table.decode(n, 1.1 * self.context) - self.table.decode(n, 0.9 * self.context)
-        prompt = float((self.demand.new_tokens + self.demand.cached_tokens).mean()) / self.context
-        grows = np.clip(more / 0.2 / self.table.decode(n, self.context), 0.0, 1.0)
+        table, context = self.table, self.context
+        n = np.clip(n, 1.0, table.max_decodes)
+        more = _slope(lambda n: table.decode(n, context), n, 1.0, table.max_decodes)
+        longer = _slope(lambda context: table.decode(n, context), context, *table.contexts[[0, -1]])
+        prompt = float((self.demand.new_tokens + self.demand.cached_tokens).mean()) / context
+        grows = np.clip(more / table.decode(n, context), 0.0, 1.0)
         return grows, prompt * np.clip(longer / np.maximum(more, 1e-12), 0.0, 1.0)
 
     def budget(self, n):
@@ -135,3 +136,9 @@ class Capacity:
         seconds = steps * self.step_s(n, np.minimum(tokens, budget))
         total = (chance * steps).sum()
         return float((chance * tokens).sum() / self.prompt / total), float((chance * seconds).sum() / total)
+
+
+def _slope(values, at, least, most):
+    """How far a function of a size grows per relative growth of it, from 10 % each way within its limits."""
+    low, high = np.maximum(0.9 * at, least), np.minimum(1.1 * at, most)
+    return (values(high) - values(low)) * at / np.maximum(high - low, 1e-9)

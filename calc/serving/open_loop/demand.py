@@ -64,14 +64,17 @@ class Places:
 
     ``number`` is their mean, ``cap`` that as a whole number. ``variation`` is the squared coefficient of
     variation of what a request takes of the limit that binds: of its tokens times the steps it keeps
-    them, or of its steps alone; ``deviation`` by how many the number that fits deviates, as requests
-    differ in length; ``prompt_share`` the share of a request's cache that its prompt takes, 0 where it is
-    not the cache that binds.
+    them, or of its steps alone; ``sizes`` that of the tokens alone that come and go at once, and ``kept``
+    how long they are kept over how long a request decodes; ``deviation`` by how many the number
+    that fits deviates, as requests differ in length; ``prompt_share`` the share of a request's cache that its
+    prompt takes, 0 where it is not the cache that binds.
     """
 
     cap: int
     number: float
     variation: float
+    sizes: float
+    kept: float
     deviation: float
     prompt_share: float
 
@@ -85,29 +88,87 @@ def places(rules: Scheduler, demand: Demand) -> Places:
     left: by one request's decode steps from one end to the next, on average. Else it holds its full
     length.
     """
-    prompt, steps = _moments(demand.new_tokens), _moments(np.maximum(demand.output_tokens - 1, 0))
-    if rules.reserve == "request":
-        held = _moments(demand.new_tokens + demand.output_tokens)
-        per_step = prompt[1] + 1 + steps[2] / max(steps[1], 1e-9)
-        # of (prompt + output) * steps, each independent of the other's length
-        first = (prompt[1] + 1) * steps[1] + steps[2]
-        second = (prompt[2] + 2 * prompt[1] + 1) * steps[2] + 2 * (prompt[1] + 1) * steps[3] + steps[4]
-    else:
-        held, per_step = prompt, demand.stored_tokens + 1
-        # of prompt * steps: most growth of long outputs comes later than a queue lasts
-        grown = per_step - prompt[1]
-        first = per_step * steps[1]
-        second = (prompt[2] + 2 * prompt[1] * grown + grown**2) * steps[2]
-    room = (1 - rules.watermark) * rules.pool_tokens - held[2] / (2 * held[1])
+    taken = _reserved(demand) if rules.reserve == "request" else _growing(demand)
+    room = (1 - rules.watermark) * rules.pool_tokens - taken.left_tokens
+    steps = _moments(np.maximum(demand.output_tokens - 1, 0))
     if rules.reserve == "prompt":
         room = min(room + steps[1], rules.pool_tokens)
-    per_request = per_step + rules.block_tokens / 2
-    number, share = max(1.0, room / per_request), prompt[1] / per_step
-    deviation = float(np.sqrt(number * demand.stored_variance_tokens2)) / per_request
+    per_request = taken.tokens + rules.block_tokens / 2
+    number = max(1.0, room / per_request)
     if round(number) >= rules.max_sequences:
-        number, first, second, deviation, share = rules.max_sequences, steps[1], steps[2], 0.0, 0.0
-    variation = max(0.0, second / max(first**2, 1e-9) - 1) if first else 0.0
-    return Places(max(1, round(number)), float(number), variation, deviation, share)
+        most = rules.max_sequences
+        return Places(most, float(most), _variation(steps[1], steps[2]), 0.0, 1.0, 0.0, 0.0)
+    return Places(
+        cap=max(1, round(number)),
+        number=float(number),
+        variation=_variation(taken.work, taken.work2),
+        sizes=taken.sizes,
+        kept=taken.kept,
+        deviation=float(np.sqrt(number * taken.variance_tokens2)) / per_request,
+        prompt_share=float(demand.new_tokens.mean()) / taken.tokens,
+    )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Cache that requests take.
+
+    ``tokens`` of one that decodes and their variance, ``left_tokens`` of a full pool that the next does not
+    fit into, ``work`` and ``work2`` mean and mean square of a request's tokens times its steps; ``sizes`` and
+    ``kept`` as in ``Places``.
+    """
+
+    tokens: float
+    variance_tokens2: float
+    left_tokens: float
+    work: float
+    work2: float
+    sizes: float
+    kept: float
+
+
+def _reserved(demand: Demand) -> _Taken:
+    """Return what requests take that hold their full length from the first, independent prompt and output."""
+    prompt, steps = _moments(demand.new_tokens + 1), _moments(np.maximum(demand.output_tokens - 1, 0))
+    decoded = max(steps[1], 1e-9)
+    mean, square = prompt[1] + steps[1], prompt[2] + 2 * prompt[1] * steps[1] + steps[2]
+    # seen by step, long outputs are met more often
+    tokens = prompt[1] + steps[2] / decoded
+    square_tokens = prompt[2] + 2 * prompt[1] * steps[2] / decoded + steps[3] / decoded
+    work = prompt[1] * steps[1] + steps[2]
+    return _Taken(
+        tokens=tokens,
+        variance_tokens2=max(0.0, square_tokens - tokens**2),
+        left_tokens=square / (2 * mean),
+        work=work,
+        work2=prompt[2] * steps[2] + 2 * prompt[1] * steps[3] + steps[4],
+        sizes=square / mean**2 - 1,
+        kept=max(1.0, work / (mean * decoded)),
+    )
+
+
+def _growing(demand: Demand) -> _Taken:
+    """Return what requests take that hold what they have cached so far, and the token to come.
+
+    Most growth of long outputs comes later than a queue lasts: they come and go as their prompts do.
+    """
+    prompt, steps = _moments(demand.new_tokens), _moments(np.maximum(demand.output_tokens - 1, 0))
+    tokens = demand.stored_tokens + 1
+    grown = tokens - prompt[1]
+    return _Taken(
+        tokens=tokens,
+        variance_tokens2=demand.stored_variance_tokens2,
+        left_tokens=prompt[2] / (2 * prompt[1]),
+        work=tokens * steps[1],
+        work2=(prompt[2] + 2 * prompt[1] * grown + grown**2) * steps[2],
+        sizes=float(demand.new_tokens.var()) / tokens**2,
+        kept=1.0,
+    )
+
+
+def _variation(mean: float, square: float) -> float:
+    """Squared coefficient of variation from the means of values and their squares; 0 where all are 0."""
+    return max(0.0, square / mean**2 - 1) if mean else 0.0
 
 
 def _moments(values: np.ndarray) -> list[float]:

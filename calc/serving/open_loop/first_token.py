@@ -18,14 +18,12 @@ _DURATIONS, _LEAST = 128, 1e-4
 class FirstToken:
     """What requests see up to their first token, at evenly spread points.
 
-    ``seconds`` to the first token, ``begun_s`` until the first of the prompt is computed, ``place_s`` until
-    there is a place, 0 where there is one; ``level`` requests beyond prefill and ``left_tokens`` that wait
-    when the prompt is done.
+    ``seconds`` to the first token, ``begun_s`` until the first of the prompt is computed; ``level`` requests
+    beyond prefill and ``left_tokens`` that wait when the prompt is done.
     """
 
     seconds: np.ndarray
     begun_s: np.ndarray
-    place_s: np.ndarray
     level: np.ndarray
     left_tokens: np.ndarray
 
@@ -37,8 +35,7 @@ def first_token(chain: StepChain, capacity: Capacity, flow: Flow, met: Met) -> F
     that step. Those that come after it share its last step, and are left behind.
     """
     points = lattice(7, POINTS)
-    row = np.searchsorted(np.cumsum(met.share_of_time), points[0] * (1 - 1e-9))
-    level, state = np.unravel_index(np.minimum(row, chain.share_of_time.size - 1), chain.step_s.shape)
+    level, state, queued = _states(met, points[0])
     n, idle = chain.running[level], (level == 0) & (state == 0)
     prompt, elapsed = capacity.work[(points[1] * len(capacity.work)).astype(int)], points[2]
     running_s = np.where(idle, 0.0, chain.step_s[level, state])
@@ -54,9 +51,21 @@ def first_token(chain: StepChain, capacity: Capacity, flow: Flow, met: Met) -> F
     begun, done = wait + np.floor(ahead / budget) * full_s, wait + full * full_s + last_s
     place = met.wait_s(points[0])
     placed = place + _alone_s(capacity, prompt)
+    waiting = state * chain.width  # the step after one's own is any step with all places taken
     return FirstToken(
-        np.where(place > 0, placed, done), np.where(place > 0, place, begun), place, level + 1.0, left
+        seconds=np.where(queued, placed, done),
+        begun_s=np.where(queued, place, begun),
+        level=np.where(queued, level, level + 1.0),
+        left_tokens=np.where(queued, waiting, left),
     )
+
+
+def _states(met: Met, point):
+    """Level and backlog that are met at points of the unit interval, and whether all places are taken."""
+    sums = np.cumsum(np.concatenate([met.share_of_time.ravel(), met.taken.ravel()]))
+    row = np.searchsorted(sums, point * sums[-1] * (1 - 1e-9))
+    level, state = np.unravel_index(row % met.taken.size, met.taken.shape)
+    return level, state, row >= met.taken.size
 
 
 def _brought(chain: StepChain, flow: Flow, duration_s, point):

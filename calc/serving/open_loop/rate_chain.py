@@ -12,6 +12,8 @@ from calc.serving.open_loop.step_chain import StepChain, step_chain
 
 #: share of the highest rate that stands in for no arrivals at all
 _IDLE_LOAD = 1e-5
+#: share of the highest rate within which a rate is that one
+_ROUNDING = 1e-9
 #: share of time at the ends of the chain above which it is widened, and how often
 _TAIL, _WIDENINGS = 3e-4, 7
 #: change of all shares in a step up to which it is solved until it is wide enough
@@ -22,21 +24,20 @@ _QUEUE = 60
 
 def at_rate(capacity: Capacity, rate: float) -> OpenLoop:
     """Return what requests see at a rate. [1/s]"""
-    if rate >= capacity.max_rate:
+    if rate >= (1 - _ROUNDING) * capacity.max_rate:
         return _unsteady(capacity, rate)
-    flow = _flow(capacity, max(rate, _IDLE_LOAD * capacity.max_rate))
+    flow = flow_of(capacity, max(rate, _IDLE_LOAD * capacity.max_rate))
     chain = _balance(flow)
     seen = met(chain, place_queue(capacity, flow))
     first = first_token(chain, capacity, flow, seen)
-    shares = seen.in_flight
     return OpenLoop(
         requests_per_s=rate,
         max_requests_per_s=capacity.max_rate,
         steady=True,
         bottleneck=capacity.bottleneck,
         cap=capacity.cap,
-        in_flight=shares,
-        mean_in_flight=float((shares * np.arange(len(shares))).sum()),
+        in_flight=seen.in_flight,
+        mean_in_flight=seen.mean_in_flight,
         queue_probability=seen.probability,
         ttft=spread(first.seconds + capacity.table.request_s),
         tpot=per_token(chain, capacity, first),
@@ -58,24 +59,31 @@ def place_queue(capacity: Capacity, flow: Flow) -> PlaceQueue:
     full = np.array([float(capacity.cap)])
     alone_s = capacity.demand.decode_steps * float(capacity.step_s(full, np.zeros(1))[0]) / capacity.cap
     share = max(0.0, 1 - most * alone_s)
-    # of decode steps and of prefill, each over its mean
-    works = (1 - share) ** 2 * places.variation + share**2 * unlike
-    works += 2 * share * (1 - share) * places.prompt_share * unlike
+    is_reserved = places.prompt_share > 0 and capacity.rules.reserve == "request"
+    # of decode steps and of prefill, each over its mean; of both those of long prompts take more
+    reading, variation = places.prompt_share, places.variation
+    if not places.prompt_share:
+        reading = float(np.prod(capacity.growth(full)))
+        variation = (1 + variation) * (1 + reading**2 * unlike) - 1
+    works = (1 - share) ** 2 * variation + share**2 * unlike + 2 * share * (1 - share) * reading * unlike
     return PlaceQueue(
         places=places.number,
         requests_per_s=flow.requests_per_s,
         max_requests_per_s=most,
-        sizes=places.prompt_share**2 * unlike,
+        sizes=places.sizes,
         works=works,
         prompts=unlike,
-        prompt_share=share,
+        prefill_share=share,
         ends=float(dispersion(flow, full)[0]),
         deviation=places.deviation,
-        is_cache=places.prompt_share > 0,
+        kept_s=places.kept * places.number / most,
+        lasting=min(1.0, 2 - 2 * capacity.demand.steadiness),
+        is_one_by_one=is_reserved or not places.prompt_share,
     )
 
 
-def _flow(capacity: Capacity, rate: float) -> Flow:
+def flow_of(capacity: Capacity, rate: float) -> Flow:
+    """Return what flows through the chain at a rate. [1/s]"""
     return Flow(
         step_s=capacity.step_s,
         budget=capacity.budget,

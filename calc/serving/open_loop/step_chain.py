@@ -39,12 +39,14 @@ _TRACE = 1e-12
 class StepChain:
     """Stationary chain: a row per number of requests beyond prefill, a column per backlog.
 
-    ``share_of_time`` is what an arrival meets; ``width`` tokens per column, ``running`` decodes
-    of each row, ``served_tokens`` and ``carried_tokens`` what a step takes and leaves, ``prompt_tokens``
-    the mean prompt, ``finished_per_s`` prompts that the chain finishes (the arrival rate, but for its grid).
+    ``share_of_time`` is what an arrival meets; ``width`` tokens per column, ``cap`` most that decode at
+    once, ``running`` decodes of each row, ``served_tokens`` and ``carried_tokens`` what a step takes and
+    leaves, ``prompt_tokens`` the mean prompt, ``finished_per_s`` prompts that the chain finishes (the arrival
+    rate, but for its grid).
     """
 
     width: float
+    cap: int
     running: np.ndarray
     served_tokens: np.ndarray
     carried_tokens: np.ndarray
@@ -64,7 +66,7 @@ class StepChain:
     def mean_running(self) -> float:
         """Mean number of decodes."""
         prompts = self.served_tokens / self.prompt_tokens
-        running = np.minimum(self.running[:, None], np.maximum(self.running[-1] - prompts, 0.0))
+        running = np.minimum(self.running[:, None], np.maximum(self.cap - prompts, 0.0))
         return float((self.share_of_time * running).sum())
 
     @property
@@ -100,7 +102,17 @@ def step_chain(flow: Flow, levels: int, reach_tokens: float, precision: float = 
     total = weight.sum()
     rate = float((solution.shares * solution.finished).sum() / total)
     return StepChain(
-        width, running, served, state - served, seconds, weight / total, arrivals, flow.is_chunked, rate, mean
+        width=width,
+        cap=flow.cap,
+        running=running,
+        served_tokens=served,
+        carried_tokens=state - served,
+        step_s=seconds,
+        share_of_time=weight / total,
+        arrivals=arrivals,
+        is_chunked=flow.is_chunked,
+        finished_per_s=rate,
+        prompt_tokens=mean,
     )
 
 

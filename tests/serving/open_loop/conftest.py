@@ -15,10 +15,10 @@ from calc.specs.lengths import Lengths
 def both():
     """A function that returns chain, simulation and the simulated requests."""
 
-    def both(model, device, kind, load, n, prompt, output, rules=None, **deployment):
+    def both(model, device, kind, load, n, prompt, output, rules=None, output_kind=None, **deployment):
         """Chain and simulation at a load; lengths are those of the sample."""
-        lengths = Lengths(kind, 0.7)
-        drawn = poisson_requests(1, n, prompt, output, prompt_lengths=lengths, output_lengths=lengths)
+        lengths, outputs = Lengths(kind, 0.7), Lengths(output_kind or kind, 0.7)
+        drawn = poisson_requests(1, n, prompt, output, prompt_lengths=lengths, output_lengths=outputs)
         table, scheduler = ready(
             calc.steps_of(model, device, Deployment(**deployment)), drawn, **(rules or {})
         )

@@ -6,42 +6,33 @@ import numpy as np
 import pytest
 
 import calc
-from calc.serving.open_loop.arrivals import open_loop
 from calc.serving.open_loop.demand import demand_of, places
 from calc.serving.requests import poisson_requests
-from calc.serving.simulate import ready, simulate_requests
+from calc.serving.simulate import ready
 from calc.specs.lengths import Lengths
-
-
-def chain_and_simulation(model, device, tp, lengths, load, prompt=1024, output=256, **rules):
-    drawn = poisson_requests(1, 12_000, prompt, output, prompt_lengths=lengths, output_lengths=lengths)
-    table, scheduler = ready(calc.steps_of(model, device, calc.Deployment(tp=tp)), drawn, **rules)
-    tables = lengths.table(prompt), lengths.table(output)
-    most = open_loop(table, scheduler, *tables, 0)[0].max_requests_per_s
-    chain = open_loop(table, scheduler, *tables, load * most)[0]
-    return chain, simulate_requests(table, scheduler, drawn.faster(load * most / drawn.requests_per_s))
 
 
 @pytest.mark.parametrize("kind", ["constant", "geometric", "lognormal"])
 @pytest.mark.parametrize("load", [0.2, 0.5, 0.7])
-def test_the_chain_agrees_with_the_simulator(kind, load):
-    chain, s = chain_and_simulation("llama-3.1-8b", "h100-sxm", 1, Lengths(kind, 0.7), load)
+def test_the_chain_agrees_with_the_simulator(both, kind, load):
+    chain, s, _ = both("llama-3.1-8b", "h100-sxm", kind, load, 12_000, 1024, 256)
     assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.03)
     assert chain.ttft.p99 == pytest.approx(s.percentile("ttft_s", 99), rel=0.15)
     assert chain.ttft.p50 == pytest.approx(s.percentile("ttft_s", 50), rel=0.10)
 
 
-@pytest.mark.parametrize("scenario", [("llama-3.1-70b", "h100-sxm", 4), ("gpt-oss-20b", "l40s", 1)])
-def test_the_chain_agrees_on_other_deployments(scenario):
-    chain, s = chain_and_simulation(*scenario, Lengths("geometric"), 0.6, 512, 200)
+@pytest.mark.parametrize(
+    ("model", "device", "tp"), [("llama-3.1-70b", "h100-sxm", 4), ("gpt-oss-20b", "l40s", 1)]
+)
+def test_the_chain_agrees_on_other_deployments(both, model, device, tp):
+    chain, s, _ = both(model, device, "geometric", 0.6, 12_000, 512, 200, tp=tp)
     assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.03)
     assert chain.ttft.p99 == pytest.approx(s.percentile("ttft_s", 99), rel=0.15)
 
 
-def test_the_chain_agrees_where_prompts_go_first_and_are_cached():
-    chain, s = chain_and_simulation(
-        "llama-3.1-8b", "h100-sxm", 1, Lengths(), 0.4, policy="prefill_first", cached_share=0.5
-    )
+def test_the_chain_agrees_where_prompts_go_first_and_are_cached(both):
+    rules = {"policy": "prefill_first", "cached_share": 0.5}
+    chain, s, _ = both("llama-3.1-8b", "h100-sxm", "constant", 0.4, 12_000, 1024, 256, rules)
     assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.04)
     assert chain.ttft.p99 == pytest.approx(s.percentile("ttft_s", 99), rel=0.15)
 
@@ -68,10 +59,9 @@ def test_above_the_highest_rate_there_is_no_steady_state_and_it_says_so():
     assert json.loads(json.dumps(e.to_dict(), allow_nan=False))["ttft_s"] is None
 
 
-def test_the_simulator_keeps_up_just_below_the_highest_rate_and_not_above():
-    lengths = Lengths()
-    chain, below = chain_and_simulation("llama-3.1-8b", "h100-sxm", 1, lengths, 0.95)
-    _, above = chain_and_simulation("llama-3.1-8b", "h100-sxm", 1, lengths, 1.3)
+def test_the_simulator_keeps_up_just_below_the_highest_rate_and_not_above(both):
+    chain, below, _ = both("llama-3.1-8b", "h100-sxm", "constant", 0.95, 12_000, 1024, 256)
+    _, above, _ = both("llama-3.1-8b", "h100-sxm", "constant", 1.3, 12_000, 1024, 256)
     assert below.requests_per_s == pytest.approx(chain.requests_per_s, rel=0.03)
     assert above.requests_per_s < 1.15 * chain.max_requests_per_s
 
@@ -182,44 +172,19 @@ def decoding(s, requests):
 
 
 @pytest.mark.parametrize("kind", ["constant", "geometric"])
-def test_decodes_fluctuate_as_far_as_in_the_simulator(kind):
+def test_decodes_fluctuate_as_far_as_in_the_simulator(both, kind):
     """Bursts of prompts spread them: random lengths by their number, like lengths by their ends."""
-    lengths = Lengths(kind)
-    drawn = poisson_requests(1, 100_000, 512, 256, prompt_lengths=lengths, output_lengths=lengths)
-    table, rules = ready(calc.steps_of("gpt-oss-20b", "l40s"), drawn)
-    thinned = np.sort(drawn.prompt_tokens)[10::20], np.sort(drawn.output_tokens)[10::20]
-    most = open_loop(table, rules, *thinned, 0)[0].max_requests_per_s
-    shares = open_loop(table, rules, *thinned, 0.8 * most)[0].in_flight
+    chain, s, requests = both("gpt-oss-20b", "l40s", kind, 0.8, 100_000, 512, 256)
+    shares, simulated = chain.in_flight, decoding(s, requests)
     level = np.arange(len(shares))
     mean = (shares * level).sum()
-    requests = drawn.faster(0.8 * most / drawn.requests_per_s)
-    simulated = decoding(simulate_requests(table, rules, requests), requests)
     assert mean == pytest.approx(simulated[0], rel=0.03)
     assert np.sqrt((shares * (level - mean) ** 2).sum()) == pytest.approx(simulated[1], rel=0.15)
 
 
-@pytest.mark.parametrize("kind", ["constant", "geometric", "lognormal"])
-def test_the_highest_rate_is_what_a_full_replica_finishes(kind):
-    """Where prompts fill most steps: what does not fit into one is computed in others."""
-    lengths = Lengths(kind, 0.7)
-    drawn = poisson_requests(1e5, 6000, 2048, 256, prompt_lengths=lengths, output_lengths=lengths)
-    table, rules = ready(calc.steps_of("llama-3.1-8b", "a100-sxm-80gb"), drawn)
-    s = simulate_requests(table, rules, drawn)
-    finished = np.sort(drawn.arrival_s[s.index] + s.e2e_latency_s)[1200:4800]
-    most = open_loop(table, rules, np.sort(drawn.prompt_tokens), np.sort(drawn.output_tokens), 0)[0]
-    assert most.max_requests_per_s == pytest.approx(3599 / (finished[-1] - finished[0]), rel=0.03)
-
-
 @pytest.mark.parametrize("kind", ["constant", "geometric"])
-def test_the_queue_for_places_is_as_long_as_in_the_simulator(kind):
-    lengths = Lengths(kind)
-    drawn = poisson_requests(1, 40_000, 512, 128, prompt_lengths=lengths, output_lengths=lengths)
-    steps = calc.steps_of("llama-3.1-8b", "h100-sxm", calc.Deployment(max_sequences=16))
-    table, rules = ready(steps, drawn)
-    thinned = np.sort(drawn.prompt_tokens)[10::20], np.sort(drawn.output_tokens)[10::20]
-    most = open_loop(table, rules, *thinned, 0)[0].max_requests_per_s
-    chain = open_loop(table, rules, *thinned, 0.8 * most)[0]
-    s = simulate_requests(table, rules, drawn.faster(0.8 * most / drawn.requests_per_s))
+def test_the_queue_for_places_is_as_long_as_in_the_simulator(both, kind):
+    chain, s, _ = both("llama-3.1-8b", "h100-sxm", kind, 0.8, 40_000, 512, 128, max_sequences=16)
     assert chain.bottleneck == "places"
     assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.03)
     assert chain.ttft.p99 == pytest.approx(s.percentile("ttft_s", 99), rel=0.2)

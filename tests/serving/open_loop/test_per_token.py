@@ -25,3 +25,16 @@ def test_where_decodes_wait_for_prompts_they_end_as_fast_as_others_come(both):
     rules = {"policy": "prefill_first"}
     chain, s, _ = both("qwen3-32b", "h100-sxm", "lognormal", 0.9, 40_000, 1024, 512, rules, tp=2)
     assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("device", "places", "prompt", "output"), [("l40s", 16, 2048, 64), ("h100-sxm", 64, 4096, 256)]
+)
+def test_requests_that_queued_go_on_like_any_others_at_full_places(both, device, places, prompt, output):
+    """They start as others end: in any step, not in one that is longer than others."""
+    chain, s, _ = both(
+        "llama-3.1-8b", device, "geometric", 0.95, 40_000, prompt, output, max_sequences=places
+    )
+    assert chain.queue_probability > 0.2
+    assert chain.tpot.mean == pytest.approx(s.mean("tpot_s"), rel=0.06)
+    assert chain.tpot.p50 == pytest.approx(s.percentile("tpot_s", 50), rel=0.12)
