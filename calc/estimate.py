@@ -267,7 +267,7 @@ def memory(
     check_tp(model, deployment.tp)
     check_cp(model, deployment.tp, deployment.cp)
     engine = engine_of(deployment, device)
-    return memory_of(as_served(model, engine), device, deployment, workload, engine)
+    return memory_of(model, device, deployment, workload, engine)
 
 
 def ways_to_fit(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import calc
 from calc.specs.device import Device
-from calc.specs.engine import Engine, as_served, covers
+from calc.specs.engine import Engine, covers
 from calc.specs.model import Model
 from calc.work.budget import Memory, memory_of
 from calc.work.sharding import check_tp
@@ -83,7 +83,7 @@ class Scenario:
         check_tp(self.model, d.tp)
         if self.setup.block_tokens not in (None, engine.block_tokens):
             engine = _with_block(engine, self.setup.block_tokens)
-        return memory_of(as_served(self.model, engine), device, d, self.workload, engine)
+        return memory_of(self.model, device, d, self.workload, engine)
 
     def memory_given_pool(self, pool_bytes: float) -> Memory:
         """Return the memory on a device of just the size that leaves this pool to the cache.

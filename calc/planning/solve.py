@@ -8,7 +8,7 @@ from calc.estimate import SLO, Estimate, estimate
 from calc.serving.steps import requests_of
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device, load_device
-from calc.specs.engine import as_served, engine_of
+from calc.specs.engine import engine_of
 from calc.specs.errors import SpecError, unknown_name
 from calc.specs.model import Model
 from calc.specs.model_files import load_model
@@ -54,7 +54,7 @@ class _Question:
     def memory(self, deployment: Deployment | None = None, load: Workload | None = None) -> Memory:
         d = deployment or self.deployment
         engine = engine_of(d, self.device)
-        return memory_of(as_served(self.model, engine), self.device, d, load or self.workload, engine)
+        return memory_of(self.model, self.device, d, load or self.workload, engine)
 
     def holds(self, deployment: Deployment | None = None, load: Workload | None = None):
         """Whether it fits, all users at once, and keeps the limits; element by element."""

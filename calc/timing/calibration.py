@@ -163,9 +163,7 @@ def _calibration_of(device: Device, name: "str | Calibration") -> Calibration:
         return _over(family, base) if family else base
     if name != "default":
         given = name if isinstance(name, Calibration) else load_calibration(name)
-        result = _over(given if given.device in ("", device.id) else _borrowed(given), base)
-        shipped = str(name) in spec_files("calibrations", "devices")
-        return result if shipped else replace(result, own_kinds=frozenset(given.ops))
+        return _over(given if given.device in ("", device.id) else _borrowed(given), base)
     own = load_calibration(device.id) if device.id in spec_files("calibrations", "devices") else None
     result = _over(family, base) if family else base
     return _over(own, result) if own else result
@@ -187,7 +185,8 @@ def _named(formats: Mapping[str, OpFit], name: str) -> OpFit | None:
 
 def _borrowed(given: Calibration) -> Calibration:
     ops = {kind: {f: _at_most(fit, "family") for f, fit in fits.items()} for kind, fits in given.ops.items()}
-    return replace(given, trust=max(given.trust, "family", key=TRUST.index), ops=ops)
+    trust = max(given.trust, "family", key=TRUST.index)
+    return replace(given, trust=trust, ops=ops, own_kinds=frozenset())
 
 
 def _at_most(fit: OpFit, trust: str) -> OpFit:
@@ -274,9 +273,11 @@ def _calibration_from(path: Path) -> Calibration:
     rows = [_adjustment_from(path, row, sources, ops) for row in data.get("adjust", ())]
     for row in rows:
         ops = ops if row["devices"] else _adjusted(ops, row)
+    is_shipped = path.resolve() in {each.resolve() for each in spec_files("calibrations", "devices").values()}
     return Calibration(
         data["id"], data["name"], trust, ops, data.get("note", ""), str(path), data.get("device", ""),
         topology, tuple(row for row in rows if row["devices"]),
+        frozenset() if is_shipped else frozenset(data.get("ops", {})),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from calc.specs.deployment import Deployment
 from calc.specs.device import Device
-from calc.specs.engine import Engine
+from calc.specs.engine import Engine, as_served
 from calc.specs.model import Model
 from calc.specs.numeric import ceil, floor, maximum, minimum, where
 from calc.specs.workload import Workload
@@ -240,7 +240,8 @@ def memory_of(model: Model, device: Device, deployment: Deployment, load: Worklo
     beyond whole blocks and padded layer groups, memory of other processes, and activations and
     buffers of drafting.
     """
-    d, parts = deployment, stages(model, deployment.pp)
+    d, model = deployment, as_served(model, engine)
+    parts = stages(model, d.pp)
     draft = draft_of(model, d)
     rows = tuple(
         stage_memory(stage, device, d, load, engine, draft if stage is parts[-1] else None) for stage in parts

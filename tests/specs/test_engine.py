@@ -4,6 +4,7 @@ import pytest
 
 import calc
 from calc.specs.engine import as_served, load_engine
+from calc.work.op import Sequences
 
 LONG = calc.Workload(prompt_tokens=20_000, output_tokens=2_000, mode="max_load")
 
@@ -26,12 +27,30 @@ def test_a_model_without_windows_is_served_as_it_is():
     assert as_served(llama, load_engine("tensorrt-llm", "0.17")) is llama
 
 
-def test_estimate_and_steps_of_an_engine_that_ignores_windows_read_every_token():
+def test_every_answer_for_an_engine_that_ignores_windows_reads_every_token():
+    """Mistral is then Llama-3.1-8B with a smaller vocabulary: 0.8 GB less, of 131,072 bytes a token."""
     deployment = calc.Deployment(engine="tensorrt-llm", engine_version="0.17")
     load = calc.Workload(prompt_tokens=20_000, output_tokens=2_000, concurrency=8)
-    e = [calc.estimate(name, "h100-sxm", deployment, load) for name in ("mistral-7b-v0.1", "llama-3.1-8b")]
-    assert e[0].tpot_s == pytest.approx(e[1].tpot_s, rel=0.1)  # they differ in the vocabulary
-    assert e[0].explain("cache_bytes_per_token").value == e[1].explain("cache_bytes_per_token").value
+    names = ("mistral-7b-v0.1", "llama-3.1-8b")
+    e = [calc.estimate(name, "h100-sxm", deployment, load) for name in names]
+    assert e[0].tpot_s == pytest.approx(e[1].tpot_s, rel=0.1)
+    decodes = Sequences("decode", 64, 1, 20_000)
+    steps = [calc.steps_of(name, "h100-sxm", deployment).time(decodes).seconds for name in names]
+    assert steps[0] == pytest.approx(steps[1], rel=0.1)
+    most = [calc.solve(name, "h100-sxm", deployment, load, for_="concurrency").value for name in names]
+    assert most[1] <= most[0] <= 1.2 * most[1]  # buffers of the decoder grow with the vocabulary
+
+
+def test_ways_to_fit_are_those_of_the_memory_that_does_not_fit():
+    deployment = calc.Deployment(engine="tensorrt-llm", engine_version="0.17")
+    load = calc.Workload(prompt_tokens=20_000, output_tokens=2_000, concurrency=40, mode="static")
+    scenario = "mistral-7b-v0.1", "h100-sxm", deployment, load
+    assert not calc.memory(*scenario).fits
+    assert (
+        [way.label for way in calc.ways_to_fit(*scenario)]
+        == [way.label for way in calc.estimate(*scenario).ways_to_fit()]
+        != []
+    )
 
 
 def test_buffers_of_the_decoder_grow_with_the_sequences_an_engine_is_built_for():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calc
-from calc.specs.facts import Fact
+from calc.specs.facts import Fact, spec_files
 from calc.timing import overheads as module
 from calc.timing.calibration import calibration_for, load_calibration
 from calc.timing.exchange import exchange_link_bytes_per_s
@@ -112,16 +112,35 @@ def test_engines_reach_a_share_of_the_host_link_where_tables_say_less():
     assert engine.link_s + engine.fixed_s == pytest.approx(engine.seconds)
 
 
-def test_a_users_own_measurement_of_a_box_stands_above_what_engines_reach_elsewhere():
-    l40s = calc.load_device("l40s")
+def test_a_users_own_measurement_of_a_box_stands_above_what_engines_reach_elsewhere(tmp_path):
+    l40s, shipped_file = calc.load_device("l40s"), spec_files("calibrations", "devices")["l40s"]
+    copy = tmp_path / "mine.yaml"
+    copy.write_text(shipped_file.read_text(encoding="utf-8"), encoding="utf-8")
     op = next(op for op in ops(tp=8) if op.kind == "allreduce")
     reaching = overheads(reach={"host_collective": 0.5})
-    shipped, mine = calibration_for(l40s), calibration_for(l40s, load_calibration("l40s"))
+    shipped, mine = calibration_for(l40s), calibration_for(l40s, str(copy))
     assert mine.own_kinds >= {"allreduce", "gemm"}
-    assert shipped.own_kinds == calibration_for(l40s, "l40s").own_kinds == frozenset()
     plain = timed_op(op, l40s, mine, overheads=overheads()).seconds
     assert timed_op(op, l40s, mine, overheads=reaching).seconds == plain
     assert timed_op(op, l40s, shipped, overheads=reaching).seconds < plain
+
+
+@pytest.mark.parametrize("name", ["l40s", "path", "loaded", "passed back"])
+def test_a_shipped_measurement_is_the_same_however_it_is_named(name):
+    l40s = calc.load_device("l40s")
+    given = {
+        "path": str(spec_files("calibrations", "devices")["l40s"]),
+        "loaded": load_calibration("l40s"),
+        "passed back": calibration_for(l40s),
+    }.get(name, name)
+    assert calibration_for(l40s, given).own_kinds == frozenset()
+
+
+def test_a_users_measurement_of_another_device_is_no_measurement_of_this_box(tmp_path):
+    copy = tmp_path / "mine.yaml"
+    shipped = spec_files("calibrations", "devices")["l40s"]
+    copy.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    assert calibration_for(calc.load_device("l4"), str(copy)).own_kinds == frozenset()
 
 
 def test_own_kernels_pay_the_launch_but_not_the_items_of_the_tables():

@@ -16,6 +16,7 @@ TABLE = "https://github.com/NVIDIA/TensorRT-LLM/blob/8fcf9fc2/tensorrt_llm/bench
 
 #: sequences and tokens of a step where the table says nothing
 DEFAULT = (2048, 8192)
+#: the table that trtllm-bench of 0.14 shipped, so that rows of its other models are answered too:
 #: part of the model's name -> tensor parallel size, or with it the length of a sequence -> limits
 FIXED = {
     "Llama-2-7b": {1: (4096, 8192)},
@@ -45,7 +46,8 @@ FIXED = {
 
 def engine_limits(run: Run, model: Model, device: Device) -> tuple[int, int]:
     """Return the most sequences and tokens of a step of a run's engine."""
-    if covers("<0.15", version_of(run)):
+    version = version_of(run)
+    if version and covers("<0.15", version):
         return fixed_limits(run.model, run.tp, run.prompt_tokens + run.output_tokens)
     bits = {"fp8": 8, "nvfp4": 4, "fp4": 4}.get(run.weight_dtype, 16)
     cache = 1 if run.kv_dtype == "fp8" or bits < 16 else 2
