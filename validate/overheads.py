@@ -13,7 +13,6 @@ from calc.timing.overheads import profile_index
 from validate.runs.accuracy import Outcome, outcomes_of, page
 from validate.runs.fit import near, overheads_of, profile_of, split
 from validate.runs.recorded import Recorded, Runs, overheads_from, recorded
-from validate.runs.scenario import scenario_of
 from validate.runs.table import Run, read_runs, version_of
 from validate.yaml_text import flow
 
@@ -56,8 +55,9 @@ def _profiles(engine: str, runs: list[Run], outcomes: list[Outcome]) -> list[dic
     members: list[list[Recorded]] = [[] for _ in rows]
     for each in runs:
         try:
-            found = profile_index(rows, version_of(each), scenario_of(each).device.vendor, each.mode)
-            members[found].append(recorded(each))
+            member = recorded(each)
+            device, mode = member.scenario.device, member.scenario.workload.mode
+            members[profile_index(rows, version_of(each), device.vendor, mode)].append(member)
         except calc.SpecError as error:
             print(f"left aside: {each.id}: {' '.join(str(error).split())}", flush=True)
     for i in sorted(range(len(rows)), key=lambda i: _is_of_one_model(members[i])):

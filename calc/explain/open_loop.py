@@ -10,6 +10,7 @@ from calc.explain.times import latency_symbol, step_symbol, time_parts
 from calc.explain.trace import Trace
 from calc.serving import batching
 from calc.serving.open_loop.answer import OpenLoop, Spread
+from calc.serving.open_loop.points import POINTS
 from calc.serving.waits import queue_wait_s
 from calc.specs.errors import SpecError
 from calc.specs.numeric import minimum
@@ -27,7 +28,8 @@ _CHAIN = (
     "time are what arrivals meet."
 )
 _READ = (
-    "A percentile over requests is read from the times at 32,768 points, spread evenly over what they meet."
+    f"A percentile over requests is read from the times at {POINTS:,} points, spread evenly over what they "
+    "meet."
 )
 
 
@@ -37,7 +39,7 @@ def ttft_s(t: Trace, e: Estimate) -> Answer:
     queue = t.derived(
         "t_queue", _TIMES["queue"][1], found.queue.mean, "s", "mean over arrivals; explained as queue_s"
     )
-    rest = found.ttft.mean - found.queue.mean - e.overheads.request_s
+    rest = found.ttft.mean - found.queue.mean - e.steps.handling_s
     own = t.derived(
         "t_prompt", "steps that compute the prompt, decodes and prompts of others in them", rest, "s",
         "mean over arrivals, from what they meet in the chain; alone it takes t_alone",

@@ -157,8 +157,7 @@ def request_rate(t: Trace, e: Estimate):
         latency, _ = latency_symbol(t, e, "T", "request to last token", first, e.ttft_s)
     else:
         waits = mix.scheduler_wait_s, mix.burst_wait_s, mix.prefill_wait_s
-        request_s = e.overheads.request_s
-        served = batching.served_first_token(mix.own, mix.chunks, request_s, *waits).seconds
+        served = batching.served_first_token(mix.own, mix.chunks, mix.handling_s, *waits).seconds
         note = "time to first token without the queue for memory; explained as ttft_s"
         first = t.derived("TTFT_served", "time to first token in service", served, "s", note)
         latency, _ = latency_symbol(

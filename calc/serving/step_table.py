@@ -161,7 +161,7 @@ def step_table(steps: Steps, max_decodes: int, budget_tokens: int, max_context_t
         attention_s=attention_s,
         past_s=np.maximum(0.0, after - alone[:, None]) + 0.0 * contexts,  # without attention none adds any
         sequence_s=float(max(0.0, two - alone[1])),
-        request_s=float(steps.overheads.request_s),
+        request_s=float(steps.handling_s),
     )
 
 

@@ -8,10 +8,10 @@ from calc.specs.engine import Engine
 from calc.specs.model import Model
 from calc.specs.numeric import floor, maximum
 from calc.timing.calibration import Calibration
-from calc.timing.overheads import Overheads
+from calc.timing.overheads import Overheads, handling_s, launches
 from calc.timing.step_time import Duration, step_time
 from calc.work.memory import precision_of
-from calc.work.op import Sequences
+from calc.work.op import Op, Sequences
 from calc.work.sharding import split_of
 from calc.work.step import step_ops
 
@@ -76,11 +76,24 @@ class Steps:
         """Most requests that run at once: the scheduler counts each of their sequences."""
         return requests_of(self.most_sequences, self.sequences_per_request)
 
+    @property
+    def prefill_launches(self):
+        """Kernels that a step with a prompt launches. [count]"""
+        return launches(self._ops((Sequences("prefill", 1, 1, 0),)))
+
+    @property
+    def handling_s(self):
+        """Host time of a request before its first token, beside the steps that it is part of. [s]"""
+        return handling_s(self.overheads, self.prefill_launches)
+
+    def _ops(self, groups: tuple[Sequences, ...]) -> list[Op]:
+        precision, split = precision_of(self.model, self.deployment), split_of(self.deployment)
+        return step_ops(self.model, groups, precision, split, expert_skew=self.expert_skew)
+
     def time(self, *groups: Sequences) -> Duration:
         """Return the time of one step on these sequences of one rank, through all stages."""
         groups = tuple(branched(group, self.sequences_per_request) for group in groups)
-        precision, split = precision_of(self.model, self.deployment), split_of(self.deployment)
-        ops = step_ops(self.model, groups, precision, split, expert_skew=self.expert_skew)
+        ops = self._ops(groups)
         sequences = sum(group.logit_rows for group in groups)
         layers = self.model.n_layers
         return step_time(ops, self.device, self.calibration, self.overheads, sequences, layers)

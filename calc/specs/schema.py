@@ -115,6 +115,8 @@ class HostRows(Strict):
     exchange_s: float = Field(ge=0, le=0.1)
     together_s: float = Field(0.0, ge=0, le=0.1)
     request_s: float = Field(ge=0, le=10)
+    launch_s: float = Field(0.0, ge=0, le=1e-2)
+    first_use_s: float = Field(0.0, ge=0, le=1000)
     prompt_waits: float = Field(ge=0, le=20)
     decode_waits: float = Field(ge=0, le=200)
     burst: float = Field(ge=0, le=1)

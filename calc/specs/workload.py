@@ -60,6 +60,10 @@ class Workload:
     equal_lengths : bool
         Whether all requests are exactly as long as said, as in many benchmarks: those that start
         together then end together, and their successors' prompts come in bursts.
+    warmed_up : bool
+        Whether the server has served such requests before. In a closed loop of a server that has
+        not, the first requests wait for kernels that are built on first use; times are means over
+        a benchmark of ten requests per place.
     requests_per_s : float or array, optional
         Arrival rate of an open loop; 0 is an idle deployment. [1/s]
     prompt_lengths, output_lengths : str or Lengths
@@ -81,6 +85,7 @@ class Workload:
     sequences_per_request: object = 1
     expert_skew: object = 0.0
     equal_lengths: bool = False
+    warmed_up: bool = True
     prompt_lengths: object = "constant"
     output_lengths: object = "constant"
 
@@ -92,6 +97,8 @@ class Workload:
             raise SpecError(
                 f"concurrency: {self.concurrency} contradicts mode 'max_load', which finds it from memory"
             )
+        if not self.warmed_up and mode != "closed_loop":
+            raise SpecError(f"warmed_up: False: allowed is True in mode {mode!r}; a closed loop is timed")
         put = object.__setattr__
         put(self, "mode", mode)
         self._check_rate(mode)

@@ -59,6 +59,8 @@ HOST = {
     "exchange_s": ("s", "wait for the slowest device, per exchange in a step"),
     "together_s": ("s", "host time of a step that several devices take together"),
     "request_s": ("s", "host time of a request before its prefill"),
+    "launch_s": ("s", "host time per kernel that the prefill of a new request launches"),
+    "first_use_s": ("s", "wait for kernels built at the first full step, mean over ten requests per place"),
     "prompt_waits": ("count", "prompts of its own length that a new request waits for"),
     "decode_waits": ("count", "decode steps between arrival and the first token that is seen"),
     "burst": ("ratio", "share of the prompts in flight that a new request waits for"),
@@ -66,6 +68,11 @@ HOST = {
     "equal_decode_waits": ("count", "as decode_waits, where all requests are equally long"),
     "equal_burst": ("ratio", "as burst, where all requests are equally long"),
 }
+
+
+#: kernels that an engine launches for one op of these kinds; assumed, one for all others: routing, sorting,
+#: quantising, two products and their sum for experts, splits, rotation and copies for latent attention
+LAUNCHES = {"moe": 10, "prefill_mla": 10}
 
 
 def kernel_group(op: Op, device: Device) -> str:
@@ -194,6 +201,36 @@ def host_time_s(overheads, n_sequences, n_layers, n_exchanges):
     return overheads.step_s + together + each + overheads.exchange_s * n_exchanges
 
 
+def launches(ops):
+    """Kernels that a step launches, exchanges not counted. [count]
+
+    Examples
+    --------
+    >>> launches([Op("moe.router", "gemm", "bf16", count=58), Op("moe.experts", "moe", "bf16", count=58)])
+    638
+    """
+    return sum(op.count * LAUNCHES.get(op.kind, 1) for op in ops if not op.is_collective)
+
+
+def handling_s(overheads, n_launches):
+    """Host time of a request before its first token, beside the steps that it is part of. [s]
+
+    Parameters
+    ----------
+    overheads : Overheads
+        Or anything with ``request_s`` and ``launch_s``.
+    n_launches : number or array
+        Kernels that its prefill launches: the host is slower than a short prompt's kernels.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> print(f"{handling_s(SimpleNamespace(request_s=1e-3, launch_s=3e-5), 1600):.3f} s")
+    0.049 s
+    """
+    return overheads.request_s + overheads.launch_s * n_launches
+
+
 @cache
 def load_overheads(
     engine: str, version: str | None = None, vendor: str | None = None, mode: str | None = None
@@ -227,12 +264,8 @@ def profile_index(rows: Sequence[Mapping], version: str | None, vendor: str | No
     >>> [profile_index(rows, "1.2", "nvidia", mode) for mode in ("closed_loop", "max_load")]
     [0, 1]
     """
-    fitting = []
-    if mode == "max_load":
-        fitting = [
-            i for i, row in enumerate(rows) if row.get("max_load") and covers(row["max_load"], version)
-        ]
-    fitting = fitting or [i for i, row in enumerate(rows) if covers(row["versions"], version)]
+    fitting = _covering(rows, "max_load", version) if mode == "max_load" else []
+    fitting = fitting or _covering(rows, "versions", version)
     return next((i for i in fitting if vendor in rows[i].get("vendors", ())), fitting[0] if fitting else -1)
 
 

@@ -35,9 +35,10 @@ def test_a_token_takes_the_sequences_that_decode_over_the_rate_of_tokens():
 def test_the_first_token_takes_queueing_the_prompts_steps_and_its_handling():
     e = estimate(8.0)
     known = values(e, "ttft_s")
-    assert formulas(e, "ttft_s")["TTFT"] == "t_queue + t_prompt + h_request"
+    assert formulas(e, "ttft_s")["TTFT"] == "t_queue + t_prompt + h"
     assert known["t_queue"] == e.open_loop.queue.mean
-    assert known["h_request"] == e.overheads.request_s
+    assert known["h"] == e.steps.handling_s
+    assert known["h"] == known["h_request"] + known["h_launch"] * known["n_launch"]
     assert known["t_prompt"] >= known["t_alone"], "decodes and prompts of others share its steps"
 
 

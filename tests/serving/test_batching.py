@@ -30,7 +30,7 @@ def steps(model="llama-3.1-8b", device="h100-sxm", **parallel):
 def test_a_static_batch_takes_its_prefill_and_then_one_step_a_token():
     e = estimate(mode="static", concurrency=8, prompt_tokens=512, output_tokens=100)
     prefill = steps().time(Sequences("prefill", 8, 512, 0)).seconds
-    assert e.ttft_s == pytest.approx(prefill + e.overheads.request_s, rel=1e-12)
+    assert e.ttft_s == pytest.approx(prefill + e.steps.handling_s, rel=1e-12)
     assert e.e2e_latency_s == pytest.approx(e.ttft_s + 99 * e.tpot_s)
     assert e.output_tokens_per_s == pytest.approx(8 * 100 / e.e2e_latency_s)
 
@@ -135,7 +135,7 @@ def test_one_request_waits_for_nothing_but_its_handling():
     mix = e.service.mix
     assert mix.chunks > 1
     assert [mix.scheduler_wait_s, mix.burst_wait_s, mix.prefill_wait_s, mix.queue_wait_s] == [0, 0, 0, 0]
-    assert e.ttft_s == pytest.approx(mix.chunks * mix.own.seconds + e.overheads.request_s, rel=1e-12)
+    assert e.ttft_s == pytest.approx(mix.chunks * mix.own.seconds + e.steps.handling_s, rel=1e-12)
 
 
 def test_waits_grow_with_the_others_of_a_batch():
@@ -198,7 +198,7 @@ def test_the_fill_of_a_pipeline_is_that_of_a_schedule_played_through(stages):
     assert batching.pipeline_fill(stages) == pytest.approx(left[-1, -1])
     e = estimate(pp=stages, concurrency=8 * stages, mode="static", prompt_tokens=500)
     one_pass = steps(pp=stages).time(Sequences("prefill", 8, 500, 0)).seconds
-    assert e.ttft_s == pytest.approx(left[-1, -1] * one_pass + e.overheads.request_s)
+    assert e.ttft_s == pytest.approx(left[-1, -1] * one_pass + e.steps.handling_s)
 
 
 PLACES = [{}, {"tp": 2}, {"pp": 2}, {"dp": 2}, {"dp": 2, "ep": 2}, {"tp": 2, "pp": 2, "dp": 2, "ep": 4}]
@@ -269,3 +269,33 @@ def test_a_shared_prefix_is_computed_once_and_read_by_all():
     assert cached.ttft_s < whole.ttft_s
     none = estimate(concurrency=32, shared_prefix_tokens=0)
     assert none.tpot_s == whole.tpot_s
+
+
+def test_first_requests_wait_for_what_is_built_once_they_fill_a_step():
+    """SGLang of late 2025 in a benchmark without warm-up: 64 prompts of 1024 fill 32768 tokens, 4 do not."""
+    waits = []
+    for users in (4, 64):
+        d = calc.Deployment(engine="sglang", engine_version="0.5.5", tp=8, max_batched_tokens=32768)
+        warm, cold = (
+            calc.estimate("deepseek-r1", "b200-sxm", d, calc.Workload(concurrency=users, warmed_up=is_warm))
+            for is_warm in (True, False)
+        )
+        waits.append(cold.service.mix.handling_s - warm.service.mix.handling_s)
+    assert waits[0] == 0
+    assert waits[1] == pytest.approx(cold.overheads.first_use_s)
+    assert waits[1] > 1
+    assert cold.ttft_s - warm.ttft_s <= waits[1] * (1 + 1e-9)
+    assert float(cold.explain("ttft_s").value) == pytest.approx(cold.ttft_s)
+
+
+@pytest.mark.parametrize("mode", ["static", "max_load"])
+def test_only_closed_loops_are_answered_for_servers_that_are_not_warmed_up(mode):
+    with pytest.raises(calc.SpecError, match=r"warmed_up: False: allowed is True in mode"):
+        calc.Workload(mode=mode, warmed_up=False)
+
+
+def test_a_request_is_launched_kernel_by_kernel():
+    """Ten operations a layer, 12 of experts among them: ten kernels each, all others one."""
+    with_experts, dense = (steps(model=name).prefill_launches for name in ("mixtral-8x7b", "mistral-7b-v0.1"))
+    # both of 32 layers: a router and experts instead of up, activation and down
+    assert with_experts - dense == 32 * (1 + 10 - 3)

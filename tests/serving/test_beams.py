@@ -24,7 +24,7 @@ def seconds(phase, n, new, past):
 def test_a_batch_computes_each_prompt_once_and_decodes_all_its_sequences():
     """8 requests of 4 beams: 8 prompts, then steps of 32 sequences, each reading its whole context."""
     e = estimate(mode="static", concurrency=8, prompt_tokens=512, output_tokens=101)
-    assert e.ttft_s == pytest.approx(seconds("prefill", 8, 512, 0) + e.overheads.request_s, rel=1e-12)
+    assert e.ttft_s == pytest.approx(seconds("prefill", 8, 512, 0) + e.steps.handling_s, rel=1e-12)
     assert e.tpot_s == pytest.approx(seconds("decode", 32, 1, 512 + 50), rel=1e-12)
 
 

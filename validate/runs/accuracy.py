@@ -73,8 +73,9 @@ share of figures in the 80 % interval when their device or model was left out. A
 more than 70 % of an engine's figures is not left out: too few would be left to fit.
 
 Rows of InferenceX and of TensorRT-LLM's performance pages leave out what their launch scripts set: drafts
-(MTP), lengths, limits of a step, how long requests are held. `validate/runs/settings.py` has what can be told
-from version, day and configuration; some cells were run with drafts and without and cannot be told apart.
+(MTP), lengths, limits of a step, how long requests are held, whether the server was warmed up.
+`validate/runs/inferencex.py` has what can be told from version, day and configuration; some cells were run
+with drafts and without and cannot be told apart.
 
 ## Groups
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from calc.timing.overheads import GROUPS, HOST, Overheads
 from validate.runs.recorded import Recorded, Runs, overheads_from
-from validate.runs.settings import is_faulty
 
 _ROBUST = 0.1  # a run 10 % off counts in full, one far off hardly: drafts, typing errors, other machines
 _FACTOR_SPREAD = 0.12  # kernel factors are believed to lie this close to their start, in logarithms
 _BOX_SPREAD = 1.0  # exchanges over PCIe differ by this from box to box
 _HOST_SPREAD = 2.0  # host numbers may be a factor of seven off their start
+_BUILD_SPREAD = 3.0  # what a server builds first takes nothing, or minutes
 _NEAR_SPREAD = 0.5  # and of 1.6 where they start at what the next version has
 
 
@@ -35,6 +35,8 @@ FREE = {
     "exchange_s": Free(5e-7, 1e-8, 5e-4, _HOST_SPREAD),
     "together_s": Free(1e-4, 1e-7, 2e-2, _HOST_SPREAD),
     "request_s": Free(1e-2, 1e-4, 0.5, _HOST_SPREAD),
+    "launch_s": Free(1e-6, 1e-8, 2e-4, _HOST_SPREAD),
+    "first_use_s": Free(0.1, 1e-4, 100.0, _BUILD_SPREAD),
     "prompt_waits": Free(0.4, 1e-2, 5.0, _HOST_SPREAD),
     "decode_waits": Free(5.0, 1e-2, 60.0, _HOST_SPREAD),
     "burst": Free(0.05, 1e-3, 0.9, _HOST_SPREAD),
@@ -108,8 +110,7 @@ def _weights(members: Sequence[Recorded]) -> np.ndarray:
     groups = [(member.run.group, member.run.metric) for member in members]
     counts = {group: groups.count(group) for group in set(groups)}
     weights = np.array([counts[group] ** -0.25 for group in groups])
-    weights = weights * np.sqrt(len(weights) / (weights**2).sum())
-    return np.where([is_faulty(member.run) for member in members], 0.0, weights)
+    return weights * np.sqrt(len(weights) / (weights**2).sum())
 
 
 def key_of(member: Recorded, by: str) -> str:

@@ -19,6 +19,7 @@ from calc.timing.overheads import (
     HOST,
     HOST_COLLECTIVE,
     Overheads,
+    handling_s,
     host_time_s,
     kernel_group,
     own_kernels_s,
@@ -147,12 +148,18 @@ class Batch:
                 for each, m in zip(steps, self.members, strict=True)
             ]
         )
+        self._launches = np.array([float(each.prefill_launches) for each in steps])
         self._layers = np.array([each.model.n_layers for each in steps])
         calls = np.array([[call[0] for call in member.calls] for member in self.members])
         self._seconds = calls.transpose(1, 2, 0, 3)  # call, kind of time, run, group
         self._sequences = np.array([[call[1] for call in member.calls] for member in self.members])
         self._exchanges = np.array([[call[2] for call in member.calls] for member in self.members])
         self._call = 0
+
+    @property
+    def handling_s(self) -> np.ndarray:
+        """Host time of a request of each run, with the overheads at hand."""
+        return handling_s(self.overheads, self._launches)
 
     def token_budget(self, prompt_tokens):
         """Most tokens of a step of each run."""
@@ -187,7 +194,8 @@ def _together(loads: Sequence[calc.Workload]) -> calc.Workload:
     """Return loads of one kind as one load of arrays."""
     names = ["prompt_tokens", "output_tokens"] + ["concurrency"] * (loads[0].mode != "max_load")
     sizes = {name: np.array([float(getattr(load, name)) for load in loads]) for name in names}
-    return calc.Workload(**sizes, mode=loads[0].mode, equal_lengths=loads[0].equal_lengths)
+    alike = {name: getattr(loads[0], name) for name in ("mode", "equal_lengths", "warmed_up")}
+    return calc.Workload(**sizes, **alike)
 
 
 def _steps(member: Recorded) -> Steps:
@@ -203,7 +211,7 @@ class Runs:
         self.members = list(members)
         self.measured = np.array([member.run.value for member in members])
         loads = [member.scenario.workload for member in members]
-        kinds = np.array([f"{load.mode} {load.equal_lengths}" for load in loads])
+        kinds = np.array([f"{load.mode} {load.equal_lengths} {load.warmed_up}" for load in loads])
         indices = [np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())]
         self._parts = [(index, Batch([members[i] for i in index])) for index in indices]
 

@@ -7,7 +7,8 @@ import calc
 from calc.specs.device import Device
 from calc.specs.model import Model
 from validate.names import device_named, model_named
-from validate.runs.settings import ACCEPTANCE, settings_of
+from validate.runs.inferencex import as_launched
+from validate.runs.settings import ACCEPTANCE, Settings, settings_of
 from validate.runs.table import Run, version_of
 
 #: checkpoints in these formats tell TensorRT-LLM to keep the cache in fp8
@@ -39,7 +40,7 @@ def scenario_of(run: Run) -> Scenario:
     SpecError
         If a name is not known or a value not allowed.
     """
-    run = counted_once(run)
+    run = as_launched(counted_once(run))
     if run.n_devices != run.tp * run.pp * run.dp:
         raise calc.SpecError(
             f"n_devices: {run.n_devices} is not tp * pp * dp ({run.tp} * {run.pp} * {run.dp})"
@@ -58,11 +59,11 @@ def scenario_of(run: Run) -> Scenario:
         kv_dtype=run.kv_dtype or settings.kv_dtype or _default_cache(run),
         max_sequences=run.concurrency or settings.max_sequences,
         max_batched_tokens=settings.max_batched_tokens,
-        memory_utilization=_utilization(run),
+        memory_utilization=_utilization(run) or settings.memory_utilization,
         hold_steps=settings.hold_steps,
         speculation=calc.Speculation("mtp", settings.drafts, ACCEPTANCE) if settings.drafts else None,
     )
-    return Scenario(model, device, deployment, _workload(run, settings.mean_length))
+    return Scenario(model, device, deployment, _workload(run, settings))
 
 
 def counted_once(run: Run) -> Run:
@@ -96,8 +97,9 @@ def _utilization(run: Run) -> float | None:
     return float(found[1]) if found else None
 
 
-def _workload(run: Run, mean: float) -> calc.Workload:
+def _workload(run: Run, settings: Settings) -> calc.Workload:
     """Load of a run; a limit on the load turns a maximum load into so many requests."""
+    mean = settings.mean_length
     mode = "closed_loop" if run.mode == "max_load" and run.concurrency else run.mode
     return calc.Workload(
         prompt_tokens=round(mean * run.prompt_tokens),
@@ -105,6 +107,7 @@ def _workload(run: Run, mean: float) -> calc.Workload:
         concurrency=run.concurrency,
         mode=mode,
         equal_lengths=mean == 1.0,
+        warmed_up=settings.warmed_up,
     )
 
 

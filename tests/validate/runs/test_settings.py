@@ -3,8 +3,9 @@
 import pytest
 
 import calc
+from validate.runs.inferencex import held_steps
 from validate.runs.scenario import scenario_of
-from validate.runs.settings import ACCEPTANCE, held_steps
+from validate.runs.settings import ACCEPTANCE
 
 B200 = {"group": "inferencex", "device": "b200-sxm", "n_devices": 8, "tp": 8, "output_tokens": 1024}
 R1 = {**B200, "model": "deepseek-ai/DeepSeek-R1"}
@@ -55,9 +56,8 @@ def test_launch_scripts_say_how_many_tokens_a_step_may_have(run):
     assert deployment(run, **long).max_batched_tokens == 8320  # 8192 + 32 + 64 = 8288
     drafted = deployment(run, **TRT, engine_version="1.2.0rc6.post3")
     assert drafted.max_batched_tokens == 1216  # 4 * 32 + 1024 + 64
-    assert (
-        deployment(run, **{**R1, "engine": "sglang", "engine_version": "0.5.9"}).max_batched_tokens == 16384
-    )
+    early = deployment(run, **TRT, engine_version="1.1.0rc2.post2", notes="measured 2025-12-15; x")
+    assert early.max_batched_tokens == 1152  # 1024 + 32 + 64 = 1120, no least then
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,62 @@ def test_requests_that_come_while_others_are_held_wait_less():
     """Every step a request: the first waits 10 steps, ten more 5 on average."""
     assert held_steps(10, 2, 1) == pytest.approx((10 + 10 * 5) / 11)
     assert held_steps(10, 1, 1000) == 10
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "tp", "tokens"),
+    [
+        ("deepseek-ai/DeepSeek-R1", "nvfp4", 8, 16384),
+        ("deepseek-ai/DeepSeek-R1", "fp8", 8, 32768),
+        ("deepseek-ai/DeepSeek-R1", "fp8", 4, 8192),
+        ("Qwen/Qwen3.5-397B-A17B", "fp8", 8, 32768),
+    ],
+)
+def test_chunks_of_sglang_are_those_of_the_script_of_model_and_format(run, model, weights, tp, tokens):
+    row = {**B200, "engine": "sglang", "engine_version": "0.5.9", "model": model, "tp": tp, "n_devices": tp}
+    assert deployment(run, **row, weight_dtype=weights, concurrency=4).max_batched_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("changes", "split"),
+    [
+        ({"weight_dtype": "nvfp4", "concurrency": 8}, (8, 1, 1)),
+        ({"weight_dtype": "nvfp4", "concurrency": 16}, (8, 8, 1)),  # experts above 8
+        ({"weight_dtype": "nvfp4", "concurrency": 256}, (1, 8, 8)),  # attention too from 256
+        ({"weight_dtype": "nvfp4", "concurrency": 64, "prompt_tokens": 8192}, (1, 8, 8)),
+        ({"weight_dtype": "fp8", "concurrency": 32}, (8, 8, 1)),
+        ({"weight_dtype": "fp8", "concurrency": 64}, (1, 8, 8)),
+        ({"model": "openai/gpt-oss-120b", "weight_dtype": "mxfp4", "concurrency": 128}, (8, 1, 1)),
+        ({"model": "openai/gpt-oss-120b", "weight_dtype": "mxfp4", "concurrency": 256}, (1, 8, 8)),
+    ],
+)
+def test_scripts_of_tensorrt_llm_chose_what_was_spread_until_november_2025(run, changes, split):
+    """From the conditions of dsr1_fp4_b200_trt_slurm.sh and its sisters: (tp, ep, dp)."""
+    row = {**TRT, "engine_version": "", "prompt_tokens": 1024, **changes}
+    found = deployment(run, **row, notes="measured 2025-11-02; x")
+    assert (found.tp, found.ep, found.dp) == split
+    later = deployment(run, **row, notes="measured 2025-11-17; x")
+    assert (later.tp, later.ep, later.dp) == (8, 1, 1), "search spaces say it from then on"
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"engine_version": "1.1.0rc2.post2"}, 0.8),
+        ({"weight_dtype": "fp8", "tp": 4, "n_devices": 4, "prompt_tokens": 8192}, 0.75),
+        ({"weight_dtype": "fp8", "prompt_tokens": 8192}, 0.8),
+        ({"model": "openai/gpt-oss-120b", "weight_dtype": "mxfp4"}, 0.85),
+        ({"engine": "sglang", "weight_dtype": "nvfp4"}, 0.85),
+        ({"engine": "sglang", "weight_dtype": "fp8"}, 0.82),
+        ({"engine": "vllm", "model": "openai/gpt-oss-120b", "weight_dtype": "mxfp4"}, 0.9),
+    ],
+)
+def test_launch_scripts_say_the_share_of_memory(run, changes, share):
+    row = {**TRT, "engine_version": "1.2.0rc6.post2", "notes": "measured 2026-01-29; x", **changes}
+    assert deployment(run, **row).memory_utilization == share
+
+
+def test_servers_are_warmed_up_before_they_are_measured_from_2026_01_22(run):
+    for day, warm in (("2026-01-21", False), ("2026-01-22", True)):
+        assert scenario_of(run(**TRT, notes=f"measured {day}; x")).workload.warmed_up is warm
+    assert scenario_of(run(**{**TRT, "group": "own"}, notes="measured 2025-11-02; x")).workload.warmed_up
