@@ -151,35 +151,120 @@ def drafts_of(run: Run) -> int:
     return 1 if drafts and run.engine == "tensorrt-llm" and run.dp > 1 else drafts
 
 
+@dataclass(frozen=True)
+class Script:
+    """What launch scripts of SGLang and vLLM set for a model in some formats on some devices.
+
+    ``tokens`` are the most of a step (``prompts`` the same in prompts), ``share`` that of memory, ``cache``
+    its format; None is left to the engine. ``intervals`` are how many steps SGLang's scheduler takes from
+    one look at what came to the next: below 16 requests, and from there on. ``since`` is the day of the
+    first such run.
+    """
+
+    engine: str
+    model: str
+    dtypes: tuple[str, ...]
+    devices: tuple[str, ...]
+    tokens: int | None
+    share: float | None
+    cache: str | None = None
+    intervals: tuple[int, int] = (0, 0)
+    prompts: int | None = None
+    since: str = ""
+
+    def covers(self, run: Run) -> bool:
+        """Whether it launched a run."""
+        return (
+            run.engine == self.engine
+            and not _is_before(run, self.since)
+            and self.model in run.model
+            and run.weight_dtype.endswith(self.dtypes)
+            and run.device.startswith(self.devices)
+        )
+
+
+_ANY, _FP4, _FP8 = ("",), ("fp4",), ("fp8",)
+_BLACKWELL, _HOPPER, _AMD = ("b200", "b300"), ("h100", "h200"), ("mi3",)
+_LOOKS = (10, 30)
+#: the first that covers a run speaks for it; the last of an engine for what it has no script of
+SCRIPTS = (
+    Script("sglang", "DeepSeek", _FP4, _BLACKWELL, 16384, 0.85, "fp8", _LOOKS),
+    Script("sglang", "DeepSeek", _FP8, _BLACKWELL, 32768, 0.82, "fp8", _LOOKS),
+    Script("sglang", "DeepSeek", _FP8, ("h200",), 32768, 0.82),
+    Script("sglang", "DeepSeek", _FP4, ("mi355",), 196608, 0.8, "fp8", since="2026-01-21"),
+    Script("sglang", "DeepSeek", _FP8, ("mi355",), 196608, 0.8, "fp8", since="2026-04-01"),
+    Script("sglang", "DeepSeek", _ANY, ("mi355",), 196608, 0.8),
+    Script("sglang", "DeepSeek", _ANY, _AMD, 131072, 0.8, "fp8", since="2026-01-21"),
+    Script("sglang", "DeepSeek", _ANY, _AMD, 196608, 0.8),
+    Script("sglang", "Qwen3.5", ("bf16",), _BLACKWELL, 32768, 0.82, None, _LOOKS),
+    Script("sglang", "Qwen3.5", _FP4, ("b300",), 32768, 0.8, "fp8", _LOOKS),
+    Script("sglang", "Qwen3.5", _FP4, ("b200",), 32768, 0.85, "fp8", _LOOKS),
+    Script("sglang", "Qwen3.5", _FP8, ("b300",), 16384, 0.8, "fp8", (10, 10)),
+    Script("sglang", "Qwen3.5", _FP8, ("b200",), 32768, 0.82, "fp8", _LOOKS),
+    Script("sglang", "Qwen3.5", _FP8, ("h200",), 16384, 0.8, "fp8"),
+    Script("sglang", "Qwen3.5", _FP4, ("mi355",), None, None),
+    Script("sglang", "Qwen3.5", _ANY, ("mi355",), 32768, 0.8, None, (30, 30)),
+    Script("sglang", "Qwen3.5", _ANY, _AMD, 32768, 0.75, None, (30, 30)),
+    Script("sglang", "GLM-5", _FP4, _BLACKWELL, 32768, 0.9, "fp8", _LOOKS),
+    Script("sglang", "GLM-5", _FP8, _BLACKWELL, 32768, 0.85, "fp8"),
+    Script("sglang", "GLM-5", _FP8, ("h200",), None, 0.85),
+    Script("sglang", "GLM-5", _ANY, _AMD, None, 0.85, "fp8"),
+    Script("sglang", "", _ANY, _ANY, 16384, None),
+    Script("vllm", "Llama", _ANY, _AMD, 131072, 0.94, "fp8"),
+    Script("vllm", "Llama", _ANY, _ANY, 8192, 0.9, "fp8"),
+    Script("vllm", "gpt-oss", _ANY, _BLACKWELL, 8192, 0.9, "fp8"),
+    Script("vllm", "gpt-oss", _ANY, _AMD, None, 0.95),
+    Script("vllm", "Kimi", _FP4, ("b200",), None, 0.9, "fp8", prompts=2),
+    Script("vllm", "Kimi", _FP4, _ANY, None, 0.9),
+    Script("vllm", "Kimi", _ANY, _ANY, None, 0.95),
+    Script("vllm", "MiniMax", _ANY, _BLACKWELL, None, 0.9, "fp8", prompts=2),
+    Script("vllm", "MiniMax", _ANY, ("h100",), None, 0.9),
+    Script("vllm", "MiniMax", _ANY, ("mi355",), None, 0.95, "fp8"),
+    Script("vllm", "MiniMax", _ANY, _ANY, None, 0.95),
+    Script("vllm", "", _ANY, _ANY, 8192, 0.9),
+)
+
+
+def _script_of(run: Run) -> Script | None:
+    return next((each for each in SCRIPTS if each.covers(run)), None)
+
+
 def cache_of(run: Run) -> str | None:
     """Cache format of the launch scripts; None where they leave it to the engine."""
-    is_blackwell = run.device in ("b200-sxm", "b300-sxm")
-    if run.engine == "vllm":
-        in_fp8 = "Llama" in run.model or (is_blackwell and run.weight_dtype != "int4")
-    elif run.engine == "sglang":
-        in_fp8 = run.weight_dtype != "bf16" and (is_blackwell or "DeepSeek" not in run.model)
-    else:
-        in_fp8 = run.engine == "tensorrt-llm" and not ("gpt-oss" in run.model and run.device == "h200-sxm")
-    return "fp8" if in_fp8 else None
+    if run.engine == "tensorrt-llm":
+        return None if "gpt-oss" in run.model and run.device == "h200-sxm" else "fp8"
+    script = _script_of(run)
+    return script.cache if script else None
 
 
 def step_tokens(run: Run, drafts: int) -> int | None:
     """Most tokens of a step in the launch scripts; None where they leave it to the engine."""
-    if run.engine == "sglang":
-        return _sglang_tokens(run, drafts)
-    if run.engine == "vllm":
-        return 2 * run.prompt_tokens if any(name in run.model for name in ("Kimi", "MiniMax")) else 8192
-    return _tensorrt_tokens(run, drafts) if run.engine == "tensorrt-llm" else None
+    if run.engine == "tensorrt-llm":
+        return _tensorrt_tokens(run, drafts)
+    script = _script_of(run)
+    if script is None:
+        return None
+    if _is_eight_bit_r1(run):
+        return 16384 if drafts else 8192 if run.tp == 4 else script.tokens
+    return script.prompts * run.prompt_tokens if script.prompts else script.tokens
 
 
-def _sglang_tokens(run: Run, drafts: int) -> int:
-    """``--chunked-prefill-size``."""
-    is_r1 = "DeepSeek" in run.model
-    if run.weight_dtype == "fp8" and is_r1 and run.tp == 4:
-        return 8192
-    if (is_r1 and (drafts or run.weight_dtype != "fp8")) or (not is_r1 and "h200" in run.device):
-        return 16384
-    return 32768
+def memory_share(run: Run, drafts: int) -> float | None:
+    """Share of memory of the launch scripts; None where they leave it to the engine."""
+    if run.engine == "tensorrt-llm":
+        return _tensorrt_share(run, drafts)
+    script = _script_of(run)
+    if script and _is_eight_bit_r1(run) and run.tp == 4 and not drafts:
+        return 0.95
+    if script and drafts and "Qwen3.5" in run.model:
+        return 0.8
+    return script.share if script else None
+
+
+def _is_eight_bit_r1(run: Run) -> bool:
+    """Whether a run is of the script of SGLang that tells ranks and drafts apart."""
+    is_r1 = run.engine == "sglang" and "DeepSeek" in run.model
+    return is_r1 and run.weight_dtype == "fp8" and run.device.startswith(_BLACKWELL)
 
 
 def _tensorrt_tokens(run: Run, drafts: int) -> int:
@@ -194,24 +279,6 @@ def _tensorrt_tokens(run: Run, drafts: int) -> int:
         return round_up((drafts + 1) * sequences + prompt + 64, 64)
     least = 0 if _is_before(run, LEAST_8192) else 8192
     return max(least, round_up(many + prompt + 64, 64))
-
-
-def memory_share(run: Run, drafts: int) -> float | None:
-    """Share of memory of the launch scripts; None where they leave it to the engine."""
-    if run.engine == "tensorrt-llm":
-        return _tensorrt_share(run, drafts)
-    if run.engine == "sglang":
-        return _sglang_share(run, drafts)
-    return 0.9 if run.engine == "vllm" else None
-
-
-def _sglang_share(run: Run, drafts: int) -> float:
-    """``--mem-fraction-static``."""
-    if run.weight_dtype.endswith("fp4"):
-        return 0.85
-    if "DeepSeek" in run.model:
-        return 0.95 if run.tp == 4 and not drafts else 0.82
-    return 0.8 if drafts or run.device == "h200-sxm" else 0.82
 
 
 def _tensorrt_share(run: Run, drafts: int) -> float | None:
@@ -233,10 +300,9 @@ def _tensorrt_share(run: Run, drafts: int) -> float | None:
 def held_of(run: Run) -> float:
     """Decode steps that the launch scripts let a new request wait: how often, or for how many others."""
     lengths, many = (run.prompt_tokens, run.output_tokens), run.concurrency or 1
-    if run.engine == "sglang":
-        return (30 if many >= 16 else 10) / 2  # --scheduler-recv-interval
     if run.engine != "tensorrt-llm":
-        return 0.0
+        script = _script_of(run)  # half of --scheduler-recv-interval
+        return script.intervals[many >= 16] / 2 if script else 0.0
     if run.dp > 1:  # attention_dp_config: timeout_iters, where it is not set TensorRT-LLM's own
         return held_steps(60 if "DeepSeek" in run.model else 50, many, run.output_tokens)
     if "Llama" in run.model and lengths == (1024, 1024) and run.tp < 8:

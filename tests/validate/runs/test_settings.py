@@ -149,3 +149,32 @@ def test_servers_are_warmed_up_before_they_are_measured_from_2026_01_22(run):
     for day, warm in (("2026-01-21", False), ("2026-01-22", True)):
         assert scenario_of(run(**TRT, notes=f"measured {day}; x")).workload.warmed_up is warm
     assert scenario_of(run(**{**TRT, "group": "own"}, notes="measured 2025-11-02; x")).workload.warmed_up
+
+
+@pytest.mark.parametrize(
+    ("device", "day", "tokens", "cache", "held"),
+    [
+        ("b300-sxm", "2026-03-25", 32768, "fp8", 15),
+        ("h200-sxm", "2026-03-25", 32768, None, 0),
+        ("mi300x", "2025-12-15", 196608, None, 0),
+        ("mi300x", "2026-03-25", 131072, "fp8", 0),
+        ("mi355x", "2026-03-25", 196608, None, 0),
+    ],
+)
+def test_scripts_differ_by_device_and_day(run, device, day, tokens, cache, held):
+    """From dsr1_fp8_b300.sh, dsr1_fp8_h200.sh, dsr1_fp8_mi300x.sh and dsr1_fp8_mi355x.sh."""
+    row = {**R1, "engine": "sglang", "engine_version": "", "weight_dtype": "fp8", "concurrency": 32}
+    found = deployment(run, **{**row, "device": device}, notes=f"measured {day}; x")
+    assert (found.max_batched_tokens, found.kv_dtype, found.hold_steps) == (tokens, cache, held)
+
+
+def test_vllm_of_long_prompts_takes_two_to_a_step(run):
+    """minimaxm2.5_fp8_b200.sh: twice the prompt; gptoss_fp4_mi300x.sh leaves it to the engine."""
+    mini = {**B200, "engine": "vllm", "engine_version": "", "model": "MiniMaxAI/MiniMax-M2.5"}
+    long = deployment(run, **mini, weight_dtype="fp8", prompt_tokens=8192)
+    assert (long.max_batched_tokens, long.memory_utilization) == (16384, 0.9)
+    amd = {**mini, "model": "openai/gpt-oss-120b", "device": "mi300x", "weight_dtype": "mxfp4"}
+    assert (deployment(run, **amd).max_batched_tokens, deployment(run, **amd).memory_utilization) == (
+        None,
+        0.95,
+    )
