@@ -69,6 +69,7 @@ def test_a_typo_suggests_the_right_name_in_one_line_and_exits_with_2(capsys):
         (["--mode", "static", "-o", "/nowhere/x"], "-o: /nowhere/x cannot be written"),
         (["--colour"], "unrecognized arguments"),
         (["--ep", "3"], "ep: 3 does not divide tp * dp (1)"),
+        (["--rate", "1", "--cold"], "warmed_up: False: allowed is True in mode 'open_loop'"),
         (["--expert-skew", "2"], "expert_skew: 2.0 is not allowed; allowed are numbers from 0 to 1.5"),
     ],
 )
@@ -77,6 +78,15 @@ def test_wrong_input_is_one_line_on_stderr_and_exit_code_2(capsys, arguments, me
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_a_server_that_was_not_warmed_up_answers_later(capsys):
+    sglang = [*FITTING, "--users", "64", "--engine", "sglang", "--engine-version", "0.5.5"]
+    seconds = [
+        json.loads(run(capsys, "estimate", *sglang, *cold, "--json")[1])["ttft_s"]
+        for cold in ([], ["--cold"])
+    ]
+    assert seconds[1] > seconds[0] + 1
 
 
 def test_every_parallelism_is_answered(capsys):

@@ -90,6 +90,9 @@ def _add_sources(scenario) -> None:
     scenario.add_argument(
         "--equal-lengths", action="store_true", help="every request as long as said, as in benchmarks"
     )
+    scenario.add_argument(
+        "--cold", action="store_true", help="a closed loop of a server that was not warmed up"
+    )
     scenario.add_argument("--price", default=None, metavar="USD", help="your price per device-hour")
     scenario.add_argument(
         "--price-term", default="on-demand", help="on-demand, spot, reserved, capacity-block, market"
@@ -140,6 +143,7 @@ def scenario_of(args) -> dict:
         output_lengths=args.lengths,
         expert_skew=number("--expert-skew", args.expert_skew),
         equal_lengths=args.equal_lengths,
+        warmed_up=not args.cold,
         shared_prefix_tokens=calc.parse_tokens(args.shared_prefix, "--shared-prefix"),
         sequences_per_request=whole("--sequences-per-request", args.sequences_per_request),
     )
