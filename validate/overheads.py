@@ -90,6 +90,8 @@ def refitted(
         fitted = Runs(members).predicted(overheads_of(members, profile["values"]))
         outcomes += outcomes_of(members, fitted, outside, profile["errors"])
     host, kernels, reach = split(profile["values"])
+    if all(member.scenario.workload.warmed_up for member in members):
+        host["first_use_s"] = 0.0  # none is known of
     for metric, error in profile["errors"].items():
         makers = "/".join(row.get("vendors", []))
         print(
