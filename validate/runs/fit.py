@@ -54,11 +54,19 @@ FREE = {
     "collective": Free(1.2, 0.4, 4.0, _FACTOR_SPREAD),
     "host_collective": Free(1.0, 0.05, 4.0, _BOX_SPREAD),
 }
+#: what starts elsewhere where scripts call the engine and no server is between: TensorRT-LLM's own benchmark
+DIRECT = {"request_s": replace(FREE["request_s"], start=1e-3)}
 #: share of the runs that have to be left for a fit without a device or a model to say anything
 LEAST_SHARE = 0.3
 #: metrics of rows whose error is one of the time to first token; the others are of decoding
 FIRST_TOKEN = ("ttft_s", "prefill_tokens_per_s")
 RATES = ("output_tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s")
+
+
+def starts(members: Sequence[Recorded]) -> dict[str, Free]:
+    """Return the numbers to fit to some runs: static batches come from scripts without a server."""
+    is_direct = all(member.scenario.workload.mode == "static" for member in members)
+    return {**FREE, **DIRECT} if is_direct else FREE
 
 
 def near(values: dict[str, float]) -> dict[str, Free]:
@@ -77,11 +85,11 @@ def fitted(members: Sequence[Recorded], numbers: dict[str, Free] | None = None) 
     """Return the numbers with which predictions come closest to measured runs.
 
     Every group of rows counts as much as its root of rows; what no run decides stays where
-    it started (``FREE``, or ``numbers``).
+    it started (``starts``, or ``numbers``).
     """
     from scipy.optimize import least_squares
 
-    runs, free = Runs(members), list((numbers or FREE).values())
+    runs, free = Runs(members), list((numbers or starts(members)).values())
     measured, weights = np.log(runs.measured), _weights(members)
     start, low, high = (np.log([getattr(each, end) for each in free]) for end in ("start", "low", "high"))
     spread = np.array([each.spread for each in free])

@@ -137,3 +137,15 @@ def test_first_tokens_that_are_late_once_a_step_is_full_are_what_is_built_first(
     found = fitted([recorded(run(i, **changes, concurrency=n, value=made[i])) for i, n in enumerate(users)])
     assert found["first_use_s"] == pytest.approx(5.0, rel=0.1)
     assert found["request_s"] == pytest.approx(free["request_s"], rel=0.1)
+
+
+@pytest.mark.parametrize(("mode", "request_s"), [("static", 1e-3), ("closed_loop", 1e-2)])
+def test_no_server_is_assumed_where_scripts_run_static_batches(run, mode, request_s):
+    """Throughput of long outputs says nothing of a request's handling: it stays where it starts."""
+    rows = [
+        recorded(
+            run(i, mode=mode, concurrency=8, output_tokens=2000, metric="output_tokens_per_s", value=value)
+        )
+        for i, value in enumerate((300.0, 320.0))
+    ]
+    assert fitted(rows)["request_s"] == pytest.approx(request_s, rel=0.1)
