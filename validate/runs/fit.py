@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calc.specs.engine import engine_of
 from calc.timing.overheads import GROUPS, HOST, Overheads
 from validate.runs.recorded import Recorded, Runs, overheads_from
 
@@ -54,7 +55,7 @@ FREE = {
     "collective": Free(1.2, 0.4, 4.0, _FACTOR_SPREAD),
     "host_collective": Free(1.0, 0.05, 4.0, _BOX_SPREAD),
 }
-#: what starts elsewhere where scripts call the engine and no server is between: TensorRT-LLM's own benchmark
+#: what starts elsewhere for engines without a server: scripts call them as TensorRT-LLM's own benchmark does
 DIRECT = {"request_s": replace(FREE["request_s"], start=1e-3)}
 #: share of the runs that have to be left for a fit without a device or a model to say anything
 LEAST_SHARE = 0.3
@@ -64,8 +65,9 @@ RATES = ("output_tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s")
 
 
 def starts(members: Sequence[Recorded]) -> dict[str, Free]:
-    """Return the numbers to fit to some runs: static batches come from scripts without a server."""
-    is_direct = all(member.scenario.workload.mode == "static" for member in members)
+    """Return the numbers to fit to some runs: engines that allocate just what is asked for serve nobody."""
+    scenario = members[0].scenario
+    is_direct = engine_of(scenario.deployment, scenario.device).budget == "exact"
     return {**FREE, **DIRECT} if is_direct else FREE
 
 

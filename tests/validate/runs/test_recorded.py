@@ -139,13 +139,9 @@ def test_first_tokens_that_are_late_once_a_step_is_full_are_what_is_built_first(
     assert found["request_s"] == pytest.approx(free["request_s"], rel=0.1)
 
 
-@pytest.mark.parametrize(("mode", "request_s"), [("static", 1e-3), ("closed_loop", 1e-2)])
-def test_no_server_is_assumed_where_scripts_run_static_batches(run, mode, request_s):
+@pytest.mark.parametrize(("engine", "request_s"), [("gpt-fast", 1e-3), ("vllm", 1e-2)])
+def test_no_server_is_assumed_of_engines_that_scripts_call(run, engine, request_s):
     """Throughput of long outputs says nothing of a request's handling: it stays where it starts."""
-    rows = [
-        recorded(
-            run(i, mode=mode, concurrency=8, output_tokens=2000, metric="output_tokens_per_s", value=value)
-        )
-        for i, value in enumerate((300.0, 320.0))
-    ]
+    changes = {"engine": engine, "mode": "static", "output_tokens": 2000, "metric": "output_tokens_per_s"}
+    rows = [recorded(run(i, **changes, concurrency=8, value=each)) for i, each in enumerate((300.0, 320.0))]
     assert fitted(rows)["request_s"] == pytest.approx(request_s, rel=0.1)
