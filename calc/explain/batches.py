@@ -11,9 +11,6 @@ from calc.serving.waits import burst_wait_s, prefill_wait_s, scheduler_wait_s
 from calc.timing.overheads import HOST, handling_s
 from calc.timing.step_time import Duration, TimedOp
 
-LAUNCH_RULE = "operations of a step with a prompt, ten each for experts and latent attention"
-FIRST_RULE = "the engine's, where the first requests fill the token budget of a step"
-
 
 def output_tokens(t: Trace, e: Estimate):
     """Return the symbol of the output tokens, entered once."""
@@ -126,21 +123,29 @@ def wait(t: Trace, e: Estimate, symbol: str, name: str):
 
 def request_handling(t: Trace, e: Estimate):
     """Return the symbol of the host time of a request: its handling, its launches, what is built first."""
-    if t.symbol("h"):
-        return t.symbol("h")
-    launched = t.derived(
-        "n_launch", "kernels that its prefill launches", e.steps.prefill_launches, "count", LAUNCH_RULE
-    )
-    given = host(t, e, "h_request", "request_s"), host(t, e, "h_launch", "launch_s"), launched
-    mix, words = e.service.mix, "host time of a request"
-    if mix is None or e.workload.warmed_up:
-        return t.define("h", words, "s", _handling_s, *given)
-    first = t.derived("h_first", HOST["first_use_s"][1], mix.handling_s - e.steps.handling_s, "s", FIRST_RULE)
-    return t.define("h", words, "s", lambda *v: _handling_s(*v[:3]) + v[3], *given, first)
+    return t.symbol("h") or t.define(
+        "h", "host time of a request", "s", _handling_s,
+        host(t, e, "h_request", "request_s"), host(t, e, "h_launch", "launch_s"),
+        _launches(t, e), _first(t, e),
+    )  # fmt: skip
 
 
-def _handling_s(request_s, launch_s, n_launches):
-    return handling_s(SimpleNamespace(request_s=request_s, launch_s=launch_s), n_launches)
+def _launches(t: Trace, e: Estimate):
+    rule = "operations of a step with a prompt, several each for experts and latent attention"
+    return t.derived("n_launch", "kernels that its prefill launches", e.steps.prefill_launches, "count", rule)
+
+
+def _first(t: Trace, e: Estimate):
+    """Symbol of the wait for what is built first; 0 where the server is warmed up."""
+    if e.workload.warmed_up:
+        return 0.0
+    waited = e.service.mix.handling_s - e.steps.handling_s
+    rule = "the engine's, where the first requests fill the token budget of a step"
+    return t.derived("h_first", HOST["first_use_s"][1], waited, "s", rule)
+
+
+def _handling_s(request_s, launch_s, n_launches, first_s):
+    return handling_s(SimpleNamespace(request_s=request_s, launch_s=launch_s), n_launches) + first_s
 
 
 def waits(t: Trace, e: Estimate, own, mixed, decode, tpot) -> tuple:

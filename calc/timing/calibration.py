@@ -273,7 +273,8 @@ def _calibration_from(path: Path) -> Calibration:
     rows = [_adjustment_from(path, row, sources, ops) for row in data.get("adjust", ())]
     for row in rows:
         ops = ops if row["devices"] else _adjusted(ops, row)
-    is_shipped = path.resolve() in {each.resolve() for each in spec_files("calibrations", "devices").values()}
+    shipped = spec_files("calibrations", "devices").get(path.stem)
+    is_shipped = shipped is not None and path.resolve() == shipped.resolve()
     return Calibration(
         data["id"], data["name"], trust, ops, data.get("note", ""), str(path), data.get("device", ""),
         topology, tuple(row for row in rows if row["devices"]),

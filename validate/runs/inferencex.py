@@ -105,18 +105,22 @@ _SPREADS = {
 }
 
 
+def has_spread_lengths(run: Run) -> bool:
+    """Whether a run is of an InferenceX scenario: lengths from 80 to 100 % of those stated."""
+    return run.group == "inferencex" and (run.prompt_tokens, run.output_tokens) in SPREAD_LENGTHS
+
+
 def as_launched(run: Run) -> Run:
     """Return a run with the ranks of experts and attention that its script chose.
 
     Rows measured before 4 November 2025 say ``ep`` 1 and ``dp`` 1 whatever ran.
     """
-    lengths = run.prompt_tokens, run.output_tokens
-    if run.group != "inferencex" or not _is_before(run, SPREAD_SAID) or run.ep * run.dp > 1:
+    if not has_spread_lengths(run) or not _is_before(run, SPREAD_SAID) or run.ep * run.dp > 1:
         return run
     spread = _spread_of(run)
-    if spread is None or lengths not in SPREAD_LENGTHS:
+    if spread is None:
         return run
-    ranks, many = run.tp, run.concurrency or 1
+    lengths, ranks, many = (run.prompt_tokens, run.output_tokens), run.tp, run.concurrency or 1
     if many > spread.attention[lengths]:
         return replace(run, tp=1, dp=ranks, ep=ranks)
     return replace(run, ep=ranks) if many > spread.experts[lengths] else run
@@ -157,8 +161,8 @@ class Script:
 
     ``tokens`` are the most of a step (``prompts`` the same in prompts), ``share`` that of memory, ``cache``
     its format; None is left to the engine. ``intervals`` are how many steps SGLang's scheduler takes from
-    one look at what came to the next: below 16 requests, and from there on. ``since`` is the day of the
-    first such run.
+    one look at what came to the next: below 16 requests, and from there on. ``tp``, ``is_drafted`` and
+    ``since``, the day of the first such run, tell scripts of the same model apart.
     """
 
     engine: str
@@ -170,12 +174,16 @@ class Script:
     cache: str | None = None
     intervals: tuple[int, int] = (0, 0)
     prompts: int | None = None
+    tp: int | None = None
+    is_drafted: bool | None = None
     since: str = ""
 
     def covers(self, run: Run) -> bool:
         """Whether it launched a run."""
         return (
             run.engine == self.engine
+            and self.tp in (None, run.tp)
+            and self.is_drafted in (None, drafts_of(run) > 0)
             and not _is_before(run, self.since)
             and self.model in run.model
             and run.weight_dtype.endswith(self.dtypes)
@@ -189,6 +197,8 @@ _LOOKS = (10, 30)
 #: the first that covers a run speaks for it; the last of an engine for what it has no script of
 SCRIPTS = (
     Script("sglang", "DeepSeek", _FP4, _BLACKWELL, 16384, 0.85, "fp8", _LOOKS),
+    Script("sglang", "DeepSeek", _FP8, _BLACKWELL, 16384, 0.82, "fp8", _LOOKS, is_drafted=True),
+    Script("sglang", "DeepSeek", _FP8, _BLACKWELL, 8192, 0.95, "fp8", _LOOKS, tp=4),
     Script("sglang", "DeepSeek", _FP8, _BLACKWELL, 32768, 0.82, "fp8", _LOOKS),
     Script("sglang", "DeepSeek", _FP8, ("h200",), 32768, 0.82),
     Script("sglang", "DeepSeek", _FP4, ("mi355",), 196608, 0.8, "fp8", since="2026-01-21"),
@@ -244,8 +254,6 @@ def step_tokens(run: Run, drafts: int) -> int | None:
     script = _script_of(run)
     if script is None:
         return None
-    if _is_eight_bit_r1(run):
-        return 16384 if drafts else 8192 if run.tp == 4 else script.tokens
     return script.prompts * run.prompt_tokens if script.prompts else script.tokens
 
 
@@ -254,17 +262,9 @@ def memory_share(run: Run, drafts: int) -> float | None:
     if run.engine == "tensorrt-llm":
         return _tensorrt_share(run, drafts)
     script = _script_of(run)
-    if script and _is_eight_bit_r1(run) and run.tp == 4 and not drafts:
-        return 0.95
-    if script and drafts and "Qwen3.5" in run.model:
+    if script and drafts and "Qwen3.5" in run.model:  # whatever the device
         return 0.8
     return script.share if script else None
-
-
-def _is_eight_bit_r1(run: Run) -> bool:
-    """Whether a run is of the script of SGLang that tells ranks and drafts apart."""
-    is_r1 = run.engine == "sglang" and "DeepSeek" in run.model
-    return is_r1 and run.weight_dtype == "fp8" and run.device.startswith(_BLACKWELL)
 
 
 def _tensorrt_tokens(run: Run, drafts: int) -> int:

@@ -32,7 +32,7 @@ class Settings:
 
 def settings_of(run: Run, model: Model, device: Device) -> Settings:
     """Return what the source of a run sets beside what its row says."""
-    if has_spread_lengths(run):
+    if inferencex.has_spread_lengths(run):
         drafts = inferencex.drafts_of(run)
         return Settings(
             inferencex.MEAN_LENGTH, drafts, inferencex.cache_of(run),
@@ -43,8 +43,3 @@ def settings_of(run: Run, model: Model, device: Device) -> Settings:
         sequences, tokens = engine_limits(run, model, device)
         return Settings(max_sequences=sequences, max_batched_tokens=tokens)
     return Settings()
-
-
-def has_spread_lengths(run: Run) -> bool:
-    """Whether a run is of an InferenceX scenario: lengths from 80 to 100 % of those stated."""
-    return run.group == "inferencex" and (run.prompt_tokens, run.output_tokens) in inferencex.SPREAD_LENGTHS
